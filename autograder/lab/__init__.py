@@ -1,0 +1,1 @@
+"""What notebooks import: checks that teach, plots, data and training. No solution, no grading."""

@@ -1,0 +1,143 @@
+"""Assertions for graded cells: each names the claim, the first wrong place and what to look at.
+
+No message shows an expected value, so a hidden check stays hidden when it fails.
+A comparison holds only where it is true: NaN fails every one of them.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# What two correct programs that sum in another order may differ by: (relative, absolute).
+TOLERANCE = {
+    torch.float64: (1e-9, 1e-9),
+    torch.float32: (1e-4, 1e-5),
+    torch.float16: (1e-2, 1e-2),
+    torch.bfloat16: (3e-2, 3e-2),
+}
+
+
+def that(condition: bool, claim: str, look_at: str = "") -> None:
+    """Check that a condition holds.
+
+    Raises: AssertionError with the claim and what to look at.
+    """
+    if not bool(condition):
+        _fail(claim, "it does not hold", look_at)
+
+
+def shape(actual: Tensor, expected: tuple[int, ...], claim: str, look_at: str = "") -> None:
+    """Check that a value is a tensor of exactly this shape.
+
+    Raises: AssertionError with both shapes.
+    """
+    if not isinstance(actual, Tensor):
+        _fail(claim, f"expected a tensor, got {type(actual).__name__}", look_at)
+    if tuple(actual.shape) != tuple(expected):
+        _fail(claim, f"expected shape {tuple(expected)}, got {tuple(actual.shape)}", look_at)
+
+
+def dtype(actual: Tensor, expected: torch.dtype, claim: str, look_at: str = "") -> None:
+    """Check the dtype of a tensor.
+
+    Raises: AssertionError with both dtypes.
+    """
+    if not isinstance(actual, Tensor) or actual.dtype != expected:
+        came = getattr(actual, "dtype", type(actual).__name__)
+        _fail(claim, f"expected {expected}, got {came}", look_at)
+
+
+def close(
+    actual: Tensor,
+    expected: Tensor,
+    claim: str,
+    look_at: str = "",
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+) -> None:
+    """Check |actual - expected| <= atol + rtol |expected| everywhere, after shape and dtype.
+
+    The tolerances come from TOLERANCE for the expected dtype unless they are given.
+    Raises: AssertionError with the first wrong place and how many are wrong.
+    """
+    shape(actual, tuple(expected.shape), claim, look_at)
+    dtype(actual, expected.dtype, claim, look_at)
+    default_rtol, default_atol = TOLERANCE.get(expected.dtype, (0.0, 0.0))
+    rtol = default_rtol if rtol is None else rtol
+    atol = default_atol if atol is None else atol
+    wide = torch.complex128 if expected.is_complex() else torch.float64
+    came, wanted = actual.detach().to(wide), expected.detach().to(wide)
+    right = (came - wanted).abs() <= atol + rtol * wanted.abs()
+    right |= came == wanted  # equal infinities, whose difference is NaN
+    _require(right, actual, claim, look_at)
+
+
+def equal(actual: Tensor, expected: Tensor, claim: str, look_at: str = "") -> None:
+    """Check that two tensors agree exactly: shape, dtype and every value.
+
+    Raises: AssertionError with the first wrong place and how many are wrong.
+    """
+    close(actual, expected, claim, look_at, rtol=0.0, atol=0.0)
+
+
+def finite(actual: Tensor, claim: str, look_at: str = "") -> None:
+    """Check that no value is NaN or infinite.
+
+    Raises: AssertionError with the first such place.
+    """
+    if not isinstance(actual, Tensor):
+        _fail(claim, f"expected a tensor, got {type(actual).__name__}", look_at)
+    _require(torch.isfinite(actual), actual, claim, look_at)
+
+
+def at_least(value: float, bound: float, claim: str, look_at: str = "") -> None:
+    """Check value >= bound; NaN is not.
+
+    Raises: AssertionError with both.
+    """
+    if not value >= bound:
+        _fail(claim, f"expected at least {bound:g}, got {value:.4g}", look_at)
+
+
+def at_most(value: float, bound: float, claim: str, look_at: str = "") -> None:
+    """Check value <= bound; NaN is not.
+
+    Raises: AssertionError with both.
+    """
+    if not value <= bound:
+        _fail(claim, f"expected at most {bound:g}, got {value:.4g}", look_at)
+
+
+def raises(
+    error: type[Exception], call: Callable[[], object], claim: str, look_at: str = ""
+) -> None:
+    """Check that a call raises an error of this type.
+
+    Raises: AssertionError where it returns or raises another.
+    """
+    try:
+        call()
+    except error:
+        return
+    except Exception as other:
+        _fail(claim, f"expected {error.__name__}, got {type(other).__name__}: {other}", look_at)
+    _fail(claim, f"expected {error.__name__}, and nothing was raised", look_at)
+
+
+def _require(right: Tensor, actual: Tensor, claim: str, look_at: str) -> None:
+    if bool(right.all()):
+        return
+    wrong = (~right).nonzero()  # (N, ndim)
+    place = tuple(wrong[0].tolist())
+    value = actual.detach()[place].item() if place else actual.detach().item()
+    where = (
+        f"[{', '.join(map(str, place))}] is {value:.6g}" if place else f"the value is {value:.6g}"
+    )
+    _fail(claim, f"{where}; {len(wrong)} of {right.numel()} values are wrong", look_at)
+
+
+def _fail(claim: str, what: str, look_at: str) -> None:
+    __tracebackhide__ = True
+    raise AssertionError(f"{claim}: {what}." + (f"\nLook at {look_at}." if look_at else ""))
