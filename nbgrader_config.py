@@ -28,3 +28,10 @@ c.ClearSolutions.code_stub = {"python": "# YOUR CODE HERE\nraise NotImplementedE
 c.OverwriteCells.add_missing_cells = True
 c.ExecutePreprocessor.timeout = 120
 c.Execute.timeout = 120
+
+# Feedback: what a hidden check is stays hidden, also in tracebacks.
+c.GenerateFeedback.preprocessors = [
+    "nbgrader.preprocessors.GetGrades",
+    "autograder.feedback.HideChecks",
+    "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
+]

@@ -39,7 +39,7 @@ def read(path: Path) -> NotebookNode:
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
-    except (OSError, ValueError, KeyError, AttributeError, nbformat.ValidationError) as error:
+    except Exception as error:  # nbformat raises whatever a malformed file makes it trip over
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NotebookError(f"{path.name} is not a Jupyter notebook: {reason}") from error
     return notebook

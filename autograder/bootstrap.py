@@ -1,0 +1,126 @@
+"""Make .venv from requirements.lock. Run as a script, by a bare Python: standard library only."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+VENV = os.path.join(ROOT, ".venv")
+BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
+STAMP = os.path.join(VENV, "course.stamp")
+OLDEST = (3, 11)
+
+
+def fail(message):
+    sys.exit("setup: " + message)
+
+
+def run(command):
+    """Run a command quietly; show what it printed only where it fails."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        fail("this failed: " + " ".join(command) + "\n" + done.stdout[-3000:])
+
+
+def may_install():
+    """Say whether this is a Debian machine on which we are root."""
+    return shutil.which("apt-get") and hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def apt(package):
+    print("setup: installing the system package " + package, flush=True)
+    run(["apt-get", "update", "-qq"])
+    run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", package])
+
+
+def stamp():
+    """Give what .venv depends on: the lock, the package's own metadata, and where it stands."""
+    digest = hashlib.sha256((ROOT + sys.version).encode())
+    for name in ("requirements.lock", "pyproject.toml"):
+        with open(os.path.join(ROOT, name), "rb") as file:
+            digest.update(file.read())
+    return digest.hexdigest()
+
+
+def read_stamp():
+    try:
+        with open(STAMP) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def make_venv():
+    try:
+        import ensurepip  # noqa: F401
+    except ImportError:
+        package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+        if not may_install():
+            fail("this Python cannot make environments: install " + package + ", then run it again")
+        apt(package)
+    run([sys.executable, "-m", "venv", "--clear", VENV])
+
+
+def install():
+    """Install the lock, with a line of progress for what is by far the longest step."""
+    lock = os.path.join(ROOT, "requirements.lock")
+    with open(lock) as file:
+        total = sum(1 for line in file if "==" in line)
+    print(f"setup: installing {total} packages into .venv (once; some minutes)", flush=True)
+    pip = [os.path.join(BIN, "python"), "-m", "pip", "--disable-pip-version-check"]
+    process = subprocess.Popen(
+        [*pip, "install", "--no-warn-script-location", "-r", lock],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    seen, tail = 0, []
+    for line in process.stdout:
+        tail = [*tail[-40:], line]
+        if line.startswith(("Collecting", "Requirement already")):
+            seen += 1
+            progress(f"{min(seen, total)}/{total} found")
+        elif line.startswith("Installing collected"):
+            progress("unpacking", last=True)
+    if process.wait():
+        fail("pip could not install requirements.lock:\n" + "".join(tail))
+    run([*pip, "install", "--no-deps", "--no-build-isolation", "-e", ROOT])
+
+
+def progress(text, last=False):
+    """Rewrite one line on a terminal; elsewhere print only the last state."""
+    if sys.stdout.isatty():
+        print(f"\r       {text:<30}", end="\n" if last else "", flush=True)
+    elif last:
+        print(f"       {text}", flush=True)
+
+
+def chromium():
+    """Install Chromium for the browser tests where that is possible, and say so where it is not."""
+    if any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")):
+        return
+    if may_install():
+        apt("chromium")
+    else:
+        print(
+            "setup: Chromium is missing, so browser tests will be skipped; install it to run them"
+        )
+
+
+def main():
+    if sys.version_info < OLDEST:
+        found = ".".join(map(str, sys.version_info[:2]))
+        fail(f"Python {OLDEST[0]}.{OLDEST[1]} or newer is needed, and {sys.executable} is {found}")
+    if read_stamp() != stamp():
+        make_venv()
+        install()
+        with open(STAMP, "w") as file:
+            file.write(stamp())
+    if "--tests" in sys.argv:
+        chromium()
+
+
+if __name__ == "__main__":
+    main()

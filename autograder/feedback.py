@@ -1,0 +1,47 @@
+"""What a student reads after grading: messages and scores, and no hidden check's source."""
+
+import re
+
+from nbformat import NotebookNode
+from nbgrader.preprocessors import NbGraderPreprocessor
+
+from autograder.answers import grading
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+HIDDEN = re.compile(
+    r"^[ \t]*### BEGIN HIDDEN TESTS.*?(?:^[ \t]*### END HIDDEN TESTS[^\n]*\n?|\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+NOTICE = "# hidden checks ran here\n"
+
+
+class HideChecks(NbGraderPreprocessor):
+    """Take hidden checks out of the feedback, from the cell and from its traceback."""
+
+    def preprocess_cell(
+        self, cell: NotebookNode, resources: dict, index: int
+    ) -> tuple[NotebookNode, dict]:
+        if cell.cell_type == "code" and grading(cell).get("grade") and HIDDEN.search(cell.source):
+            hidden = hidden_lines(cell.source)
+            cell.source = HIDDEN.sub(NOTICE, cell.source).rstrip("\n")
+            for output in cell.outputs:
+                if output.output_type == "error":
+                    output.traceback = _without(output, hidden)
+        return cell, resources
+
+
+def hidden_lines(source: str) -> set[str]:
+    """Give the lines of a cell that stand in hidden regions alone."""
+    hidden = {line.strip() for region in HIDDEN.findall(source) for line in region.splitlines()}
+    shown = {line.strip() for line in HIDDEN.sub("", source).splitlines()}
+    return {line for line in hidden - shown if len(line) > 3 and not line.startswith("###")}
+
+
+def _without(output: NotebookNode, hidden: set[str]) -> list[str]:
+    """Drop the frames that show a hidden line; the student's own frames stay."""
+    frames = [
+        frame
+        for frame in output.traceback
+        if not any(line in ANSI.sub("", frame) for line in hidden)
+    ]
+    return frames or [f"{output.ename}: {output.evalue}"]

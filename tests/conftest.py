@@ -1,0 +1,32 @@
+"""One environment for every test and notebook, and one closing line that counts them all."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from autograder.course import Course
+from autograder.notebooks import environment
+
+ROOT = Path(__file__).resolve().parent.parent
+
+os.environ.update(environment(ROOT))
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+@pytest.fixture(scope="session")
+def course() -> Course:
+    return Course(ROOT)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    counts = {name: len(terminalreporter.stats.get(name, [])) for name in ("passed", "skipped")}
+    failed = sum(len(terminalreporter.stats.get(name, [])) for name in ("failed", "error"))
+    skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
+    config.closing_line = f"{counts['passed']} passed, {failed} failed{skipped}"
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "closing_line"):
+        print(config.closing_line, flush=True)
