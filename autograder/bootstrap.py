@@ -85,7 +85,8 @@ def install():
         elif line.startswith("Installing collected"):
             progress("unpacking", last=True)
     if process.wait():
-        fail("pip could not install requirements.lock:\n" + "".join(tail))
+        errors = [line for line in tail if line.startswith("ERROR:")] or tail
+        fail("pip could not install requirements.lock:\n" + "".join(errors))
     run([*pip, "install", "--no-deps", "--no-build-isolation", "-e", ROOT])
 
 
