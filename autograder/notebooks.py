@@ -128,3 +128,14 @@ def refresh(path: Path, root: Path) -> bool:
         return False
     path.write_text(text, encoding="utf-8")
     return True
+
+
+def reasons(notebook: NotebookNode) -> dict[str, str]:
+    """Say for each graded cell that failed what its error was."""
+    found = {}
+    for cell in notebook.cells:
+        nbgrader = cell.metadata.get("nbgrader", {})
+        for output in cell.get("outputs", []):
+            if output.output_type == "error" and nbgrader.get("grade"):
+                found[nbgrader.grade_id] = f"{output.ename}: {output.evalue}"
+    return found

@@ -43,22 +43,23 @@ class Pipeline:
 
     def gradebook(self) -> Gradebook:
         """Open the gradebook; use it in a `with` block."""
-        directory = self._directory("", "*")
+        directory = self.directory("")
         return Gradebook(directory.db_url, directory.course_id)
 
-    def _directory(self, assignment: str, student: str) -> CourseDirectory:
+    def directory(self, assignment: str, student: str = "*") -> CourseDirectory:
+        """Give nbgrader's view of the folders."""
         return CourseDirectory(
             config=self.config,
             root=str(self.root),
             assignment_id=assignment,
             student_id=student,
-            log=self._logger(),
+            log=self.logger(),
         )
 
     def _convert(
         self, step: type[BaseConverter], assignment: str, student: str, *, force: bool
     ) -> None:
-        directory = self._directory(assignment, student)
+        directory = self.directory(assignment, student)
         converter = step(coursedir=directory, config=self.config, force=force, log=directory.log)
         try:
             converter.start()
@@ -68,7 +69,8 @@ class Pipeline:
                 f"{'all' if student == '*' else student}: {self._last_error() or error}"
             ) from error
 
-    def _logger(self) -> logging.Logger:
+    def logger(self) -> logging.Logger:
+        """Give the logger that writes to this pipeline's file."""
         logger = logging.getLogger(f"autograder.nbgrader.{self.log}")
         if not logger.handlers:
             self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,10 @@
 
 import html
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from nbgrader.api import MissingEntry
 
 from autograder import notebooks
-from autograder.answers import graded_cells
 from autograder.pipeline import Pipeline
 
 PAGE = """<!doctype html>
@@ -82,17 +80,8 @@ def results(pipeline: Pipeline, assignment: str, faults: dict[str, str]) -> list
                     result.scores[grade.name] = (grade.score, grade.max_score)
             folder = pipeline.root / "autograded" / student / assignment
             for path in sorted(folder.glob("*.ipynb")):
-                result.reasons.update(_reasons(path))
+                result.reasons.update(notebooks.reasons(notebooks.read(path)))
     return found
-
-
-def _reasons(path: Path) -> dict[str, str]:
-    reasons = {}
-    for cell in graded_cells(notebooks.read(path)):
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                reasons[cell.metadata.nbgrader.grade_id] = f"{output.ename}: {output.evalue}"
-    return reasons
 
 
 def page(assignment: str, found: list[Result], feedback: str = "") -> str:
