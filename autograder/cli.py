@@ -1,17 +1,29 @@
 """The `autograder` command."""
 
+import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from autograder.course import Course
-from autograder.errors import AutograderError, CourseError
+from autograder.errors import AutograderError, CourseError, IsolationError
 
 app = typer.Typer(
     help="Build, release and grade the course on attention.",
@@ -135,12 +147,106 @@ def notebooks(
             progress.console.print(f"  {path.relative_to(course.root)}: {what}", highlight=False)
 
 
-def _progress() -> Progress:
+@app.command()
+def grade(
+    assignment: Annotated[str, typer.Argument(help="p01, or the full name")],
+    students: Annotated[
+        str, typer.Option(help="names or patterns, separated by commas; all by default")
+    ] = "",
+    workers: Annotated[int, typer.Option(min=1, help="how many grade at once")] = os.cpu_count()
+    or 1,
+    scheduler: Annotated[
+        str,
+        typer.Option(help="address of a Dask scheduler, tcp://host:port, to grade on its workers"),
+    ] = "",
+    isolation: Annotated[
+        bool, typer.Option(help="keep student code away from this machine")
+    ] = True,
+    force: Annotated[bool, typer.Option(help="grade unchanged submissions again")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the outcome as JSON")] = False,
+) -> None:
+    """Grade what stands in submitted/, many at once; a run that was stopped goes on where it was.
+
+    Exit status: 0 where every submission has a score, 1 where one could not be graded, 130 where
+    the run was stopped.
+    """
+    from autograder import workers as work
+    from autograder.grading import Grading
+    from autograder.pipeline import Pipeline
+    from autograder.sandbox import can_isolate
+
+    course = Course.find()
+    (stem,) = course.select([assignment])
+    if isolation and not scheduler:
+        refuse = can_isolate()
+        if refuse:
+            raise IsolationError(f"{refuse}\nOr grade without isolation: --no-isolation")
+    pipeline = Pipeline(course, root=course.root, log=course.build / "log" / "grade.log")
+    patterns = [pattern.strip() for pattern in students.split(",") if pattern.strip()]
+    outcomes = []
+    try:
+        with (
+            Grading(pipeline, stem, isolate=isolation, force=force) as grading,
+            work.cluster(scheduler) if scheduler else work.local(workers) as executor,
+            _progress(quiet=as_json) as progress,
+        ):
+            chosen = grading.students(patterns)
+            ahead = 2 * (len(executor._client.nthreads()) if scheduler else workers)
+            ended = grading.run(chosen, executor, ahead)
+            for outcome in progress.track(ended, len(chosen), description="grading"):
+                outcomes.append(outcome)
+                if outcome.fault:
+                    progress.console.print(f"  {outcome.student}: {outcome.fault}", markup=False)
+    except KeyboardInterrupt:
+        console.print(f"stopped: {len(outcomes)} done; the same command does the rest")
+        raise typer.Exit(130) from None
+    if as_json:
+        print(json.dumps({"assignment": stem, "submissions": [asdict(o) for o in outcomes]}))
+    else:
+        console.print(_scores(stem, outcomes), highlight=False)
+    if any(outcome.status == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _scores(stem: str, outcomes: list) -> Table:
+    table = Table("student", "score", "", "why points were lost", title=f"Scores of {stem}")
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.student):
+        score = f"{outcome.score:g} of {outcome.possible:g}" if not outcome.fault else "none"
+        events = [e["message"] for r in outcome.record.values() for e in r.get("events", [])]
+        why = [outcome.fault] if outcome.fault else [*events, *outcome.reasons.values()]
+        table.add_row(outcome.student, score, outcome.status, why[0].splitlines()[0] if why else "")
+    return table
+
+
+@app.command()
+def doctor() -> None:
+    """Say whether this host can isolate, which versions run, and what to do about what is missing."""
+    from autograder.doctor import findings
+
+    table = Table("what", "found", "what to do")
+    rows = list(findings())
+    for row in rows:
+        table.add_row(row.what, row.found, row.remedy, style="" if not row.remedy else "yellow")
+    console.print(table, highlight=False)
+    if any(row.remedy and row.needed for row in rows):
+        raise typer.Exit(1)
+
+
+class Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
+def _progress(quiet: bool = False) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        Rate(),
         TimeElapsedColumn(),
-        console=console,
+        TimeRemainingColumn(),
+        console=Console(stderr=True) if quiet else console,
         transient=True,
     )

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from nbformat import NotebookNode
 from nbgrader import preprocessors
-from nbgrader.api import Gradebook
+from nbgrader.api import Gradebook, SubmittedAssignment
 from nbgrader.preprocessors import NbGraderPreprocessor
 
 Resources = dict
@@ -36,6 +36,11 @@ class HeldGradebook(Gradebook):
             raise
         finally:
             self.db.commit = self._commit
+
+    def add_submission(self, *args: object, **kwargs: object) -> SubmittedAssignment:
+        """Add a submission whole; nbgrader's queries would flush it half-made, with a warning."""
+        with self.db.no_autoflush:
+            return super().add_submission(*args, **kwargs)
 
     def _settle(self) -> None:
         # Scores are summed by the database: what was read before a change is out of date.

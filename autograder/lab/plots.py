@@ -32,7 +32,7 @@ def attention_map(
     for name, labels, length in (("queries", queries, Tq), ("keys", keys, Tk)):
         if labels is not None and len(labels) != length:
             raise ValueError(f"expected {length} labels for the {name}, got {len(labels)}")
-    values = weights.detach().float().cpu()
+    values = weights.detach().float().cpu().numpy()
     ax = ax or plt.subplots(figsize=(1.6 + 0.55 * Tk, 1.2 + 0.45 * Tq))[1]
     ax.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     ax.set(xlabel="keys", ylabel="queries", title=title)
@@ -44,7 +44,7 @@ def attention_map(
     if Tq * Tk <= ANNOTATED_CELLS:
         for row in range(Tq):
             for column in range(Tk):
-                value = values[row, column].item()
+                value = values[row, column]
                 colour = "black" if value > 0.6 else "white"
                 ax.text(
                     column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=9

@@ -1,0 +1,268 @@
+"""One process of a submission, as the grader sees it from outside."""
+
+import os
+import select
+import socket
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from autograder import wire
+from autograder.errors import GradingError
+from autograder.limits import Limits
+from autograder.outputs import Collector, is_error
+
+START_SECONDS = 60  # for a fork, on a busy host
+STOP_SECONDS = 20
+CHUNK = 1 << 16
+SPARE = 1 << 20  # bytes that a message may have beyond the output in it
+
+
+class TemplateDiedError(GradingError):
+    """The template ended while a submission ran in its fork."""
+
+
+@dataclass
+class Ending:
+    """How a cell ended."""
+
+    reply: dict[str, Any] | None = None
+    """The kernel's reply; None where the process was lost."""
+    stopped: str = ""
+    """The limit for which the cell was interrupted or killed."""
+    status: int | None = None
+    """The process's wait status where it ended by itself."""
+    reached: list[str] = field(default_factory=list)
+    """Limits that were reached without stopping the cell."""
+
+
+class Process:
+    """A fork of the template, ready to run cells. Use it in a `with` block.
+
+    Raises: TemplateDiedError at any time.
+    """
+
+    def __init__(self, control: socket.socket, limits: Limits, files: dict[str, bytes]):
+        self.limits, self.control = limits, control
+        self.peak_bytes = 0
+        self._end: dict[str, Any] | None = None  # the template's last word
+        self._interrupting = False
+        self._orders, self._inbox = wire.Inbox(), wire.Inbox(limits.output_bytes + SPARE)
+        self._queue: deque[dict[str, Any]] = deque()
+        self._connection, theirs = socket.socketpair()
+        self._streams: dict[int, str] = {}
+        ends = []
+        for name in ("stdout", "stderr"):
+            ours, end = os.pipe()
+            os.set_blocking(ours, False)
+            self._streams[ours] = name
+            ends.append(end)
+        self._poll = select.poll()
+        for descriptor in (control.fileno(), self._connection.fileno(), *self._streams):
+            self._poll.register(descriptor, select.POLLIN)
+        try:
+            try:
+                request = wire.pack({"op": "run", "limits": asdict(limits)})
+                self._order(request, [theirs.fileno(), *ends])
+            finally:
+                theirs.close()
+                for end in ends:
+                    os.close(end)
+            self._start(files)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process and all that it started."""
+        try:
+            self._stop()
+        finally:
+            self._connection.close()
+            for descriptor in self._streams:
+                os.close(descriptor)
+            self._streams = {}
+
+    def run(self, code: str, count: int, sink: Collector, seconds: float, limit: str) -> Ending:
+        """Run a cell as number `count` for at most `seconds`, the limit called `limit`."""
+        ending = Ending()
+        deadline = time.monotonic() + seconds
+        self._send(wire.pack({"op": "cell", "code": code, "count": count}))
+        while True:
+            try:
+                message = self._next(deadline, sink, stop_floods=not ending.stopped)
+            except wire.ProtocolError:
+                ending.stopped = "protocol"
+                self._stop()
+                return ending
+            if message is None and ending.stopped:
+                self._stop()
+                return ending
+            if message is None:
+                ending.stopped = "flood" if sink.flooded else limit
+                self._interrupt()
+                deadline = time.monotonic() + self.limits.grace_seconds
+            elif message["kind"] == "done":
+                ending.reply = message["content"]
+                self._await("interrupted")
+                return ending
+            elif message["kind"] == "reached":
+                ending.reached.append(message["limit"])
+            elif message["kind"] == "end":
+                ending.stopped = ending.stopped or message["over"]
+                ending.status = message["status"]
+                return ending
+
+    def _start(self, files: dict[str, bytes]) -> None:
+        sizes = [[name, len(content)] for name, content in files.items()]
+        self._send(wire.pack({"op": "start", "files": sizes}), *files.values())
+        sink = Collector.nowhere(self.limits)
+        message = self._next(time.monotonic() + START_SECONDS, sink)
+        if message is None or message["kind"] != "ready":
+            sink.flush()
+            said = "".join(output.get("text", "") for output in sink.cell.outputs).strip()
+            raise GradingError(f"a submission's process did not start: {said or 'it was silent'}")
+
+    def _next(
+        self, deadline: float, sink: Collector, *, stop_floods: bool = True
+    ) -> dict[str, Any] | None:
+        """Hand outputs to the sink until there is other news; None at the deadline or in a flood.
+
+        Raises: ProtocolError where the process sends what is no message.
+        """
+        while not self._queue:
+            if self._end:
+                return self._end
+            wait = deadline - time.monotonic()
+            if wait <= 0 or (stop_floods and sink.flooded):
+                return None
+            ready = [descriptor for descriptor, _ in self._poll.poll(wait * 1000)]
+            for descriptor in self._streams.keys() & ready:
+                self._read(descriptor, sink)
+            if self._connection.fileno() in ready:
+                self._listen(sink)
+            if self.control.fileno() in ready:
+                self._hear()
+                if self._end:  # what the process wrote before it ended is still on the way
+                    self._drain(sink)
+                    self._listen(sink)
+        return self._queue.popleft()
+
+    def _read(self, descriptor: int, sink: Collector) -> bool:
+        """Pass on a piece of text; say whether there may be more."""
+        try:
+            chunk = os.read(descriptor, CHUNK)
+        except BlockingIOError:
+            return False
+        if chunk:
+            sink.text(self._streams[descriptor], chunk)
+        else:
+            self._forget(descriptor)
+        return bool(chunk)
+
+    def _drain(self, sink: Collector) -> None:
+        """Pass on all text that has been written."""
+        for descriptor in self._streams:
+            while not sink.flooded and self._read(descriptor, sink):
+                pass
+
+    def _listen(self, sink: Collector) -> None:
+        """Take the process's messages: outputs go to the sink, behind the text before them."""
+        while True:
+            try:
+                chunk = self._connection.recv(CHUNK)
+            except (BlockingIOError, ConnectionError):
+                return
+            if not chunk:
+                self._forget(self._connection.fileno())
+                return
+            self._inbox.feed(chunk)
+            while message := self._inbox.next():
+                self._take(message, sink)
+
+    def _take(self, message: dict[str, Any], sink: Collector) -> None:
+        kind, content = message.get("kind"), message.get("content")
+        length, number = message.get("length", 0), message.get("number")
+        if not isinstance(kind, str) or not isinstance(content, dict):
+            raise wire.ProtocolError(f"expected a kind and a content, got {sorted(message)}")
+        if kind == "done" and content.get("status") != "ok" and not is_error(content):
+            raise wire.ProtocolError("expected a status or an error at the end of a cell")
+        self._drain(sink)
+        if kind in ("ready", "done"):
+            self._queue.append({"kind": kind, "content": content})
+        else:
+            length = max(self._inbox.length, length if isinstance(length, int) else 0)
+            sink.message(kind, content, length)
+        with suppress(OSError):
+            answer = wire.pack({"op": "taken", "number": number})
+            self._connection.send(answer)
+
+    def _hear(self) -> None:
+        """Take what the template says."""
+        try:
+            chunk = self.control.recv(CHUNK)
+        except ConnectionError:
+            chunk = b""
+        if not chunk:
+            self._end = {"kind": "end", "over": "", "status": None}
+            raise TemplateDiedError("the template ended")
+        self._orders.feed(chunk)
+        while message := self._orders.next():
+            if message["op"] == "end":
+                self._end = {"kind": "end", **message}
+                self.peak_bytes = message["peak"]
+            elif message["op"] == "interrupted":
+                self._interrupting = False
+            elif message["op"] == "reached":
+                self._queue.append({"kind": "reached", "limit": message["kind"]})
+
+    def _forget(self, descriptor: int) -> None:
+        with suppress(KeyError):
+            self._poll.unregister(descriptor)
+
+    def _send(self, *parts: bytes) -> None:
+        """Send to the process; if it does not listen, a limit or its end will tell."""
+        self._connection.settimeout(START_SECONDS)
+        with suppress(OSError):
+            self._connection.sendall(b"".join(parts))
+        self._connection.setblocking(False)
+
+    def _order(self, request: bytes, descriptors: list[int] | None = None) -> None:
+        try:
+            socket.send_fds(self.control, [request], descriptors or [])
+        except OSError as error:
+            self._end = {"kind": "end", "over": "", "status": None}
+            raise TemplateDiedError("the template ended") from error
+
+    def _interrupt(self) -> None:
+        self._interrupting = True
+        self._order(wire.pack({"op": "interrupt"}))
+
+    def _stop(self) -> None:
+        if self._end is None:
+            self._order(wire.pack({"op": "stop"}))
+            self._await("end")
+
+    def _await(self, op: str) -> None:
+        """Wait until the template has done what was asked: an interrupt must not hit the next cell.
+
+        Raises: TemplateDiedError where it takes longer than STOP_SECONDS.
+        """
+        deadline = time.monotonic() + STOP_SECONDS
+        while self._end is None and (op == "end" or self._interrupting):
+            self.control.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                self._hear()
+            except TimeoutError as error:
+                self._end = {"kind": "end", "over": "", "status": None}
+                raise TemplateDiedError("the template does not answer") from error
+            finally:
+                self.control.settimeout(None)

@@ -1,0 +1,125 @@
+"""The grader's side of the engine: one warm template, and submissions that run in forks of it."""
+
+import contextlib
+import socket
+import subprocess
+import tempfile
+import threading
+from typing import BinaryIO
+
+from nbformat import NotebookNode
+
+from autograder import wire
+from autograder.errors import GradingError, IsolationError
+from autograder.isolation import START, Launcher, can_isolate
+from autograder.limits import Event, Limits
+from autograder.process import Process, TemplateDiedError
+from autograder.submission import Execution, Submission, fitting
+
+__all__ = ["Event", "Execution", "Limits", "Sandbox", "can_isolate"]
+
+START_SECONDS = 120  # imports from a cold disk
+CLOSE_SECONDS = 5
+TRIALS = 2  # of a submission whose template died, which its own code cannot bring about
+
+
+class Sandbox:
+    """Executes notebooks, one at a time; the template starts with the first and stays warm.
+
+    Without isolation, student code runs with the rights of this process, under limits that the
+    kernel keeps for a process alone.
+    """
+
+    def __init__(self, limits: Limits | None = None, isolate: bool = True):
+        self.limits, self.isolate = limits or Limits(), isolate
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen | None = None
+        self._control: socket.socket | None = None
+        self._language: dict = {}
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(
+        self, notebook: NotebookNode, files: dict[str, bytes], *, stop_after: str | None = None
+    ) -> Execution:
+        """Execute a copy of a notebook beside `files`, up to the cell called `stop_after`.
+
+        Whatever the notebook's code does, each graded cell ends with outputs that give its points.
+        Raises: IsolationError where this host cannot isolate, GradingError where the engine itself
+        cannot run.
+        """
+        kept, events = fitting(files, self.limits)
+        with self._lock:
+            for trial in range(1, TRIALS + 1):
+                try:
+                    self._start()
+                    submission = Submission(notebook, self.isolate, self.limits)
+                    submission.execution.events += events
+                    done = submission.run(lambda: self._fork(kept), stop_after)
+                except TemplateDiedError:
+                    self._end()
+                    if trial == TRIALS:
+                        raise
+                except GradingError:
+                    raise
+                except (
+                    BaseException
+                ):  # Ctrl-C, for one: what state the template is in, nobody knows
+                    self._end()
+                    raise
+                else:
+                    done.notebook.metadata.language_info = self._language
+                    return done
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """End the template. The sandbox can be used again."""
+        with self._lock:
+            self._end()
+
+    def _fork(self, files: dict[str, bytes]) -> Process:
+        return Process(self._control, self.limits, files)
+
+    def _start(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
+        self._end()
+        reason = can_isolate() if self.isolate else None
+        if reason:
+            raise IsolationError(reason)
+        self._control, theirs = socket.socketpair()
+        launcher = Launcher(self.isolate)
+        with theirs, tempfile.TemporaryFile() as errors:
+            arguments = [str(theirs.fileno()), launcher.mode]
+            self._process = launcher.start(START, arguments, [theirs.fileno()], errors)
+            theirs.close()
+            self._language = self._greet(errors)
+
+    def _greet(self, errors: BinaryIO) -> dict:
+        """Wait until the template is warm."""
+        self._control.settimeout(START_SECONDS)
+        try:
+            hello = wire.receive(self._control, wire.Inbox())
+        except (OSError, wire.ClosedError) as error:
+            self._end()
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip()
+            raise GradingError(f"the template did not start: {said or error}") from error
+        self._control.settimeout(None)
+        return hello["language_info"]
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()  # on which the template ends, and all that it forked
+            self._control = None
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(CLOSE_SECONDS)
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+            self._process = None

@@ -1,0 +1,411 @@
+"""The warm process: everything is imported once, each submission runs in a fork of it.
+
+It reads requests from its one socket, forks, watches what it forked, and never sees a notebook, a
+grade or a file of the course. Isolated, it runs in bubblewrap with all rights over its own
+namespaces and none outside of them; a fork takes namespaces of its own and then drops every right.
+The judge's processes are to be forked from a template in the same way.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import importlib
+import os
+import pkgutil
+import random
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from autograder import confine, lab, wire
+from autograder.kernel import Kernel
+from autograder.limits import Limits
+
+ROOT = "/submission"  # isolated: the tmpfs with the work folder, /tmp and /dev/shm
+TICK = 0.05  # seconds between two looks at what a submission uses
+STUDENT = 1000
+INODES = 20_000  # files and folders that the tmpfs may hold
+# Where a notebook seeds nothing, a kernel's random numbers differ; here they and scores repeat.
+SEED = 0
+REPLY_LETTERS, REPLY_LINES = 2000, 100
+
+# What nearly every notebook does first, and slowly: load, differentiate, draw, show a traceback.
+REHEARSAL = [
+    "import math, random, time\nimport matplotlib.pyplot as plt\nimport numpy as np\nimport torch\n"
+    "import torch.nn.functional as F\nfrom torch import Tensor, nn",
+    "model = nn.Sequential(nn.Embedding(5, 8), nn.LayerNorm(8), nn.Linear(8, 5), nn.Dropout(0.1))\n"
+    "tokens = torch.arange(5)[None]\n"
+    "for make in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):\n"
+    "    optimiser = make(model.parameters(), lr=0.1)\n"
+    "    for _ in range(2):\n"
+    "        optimiser.zero_grad()\n"
+    "        F.cross_entropy(model(tokens).transpose(1, 2), tokens).backward()\n"
+    "        nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n"
+    "        optimiser.step()",
+    "q = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)\n"
+    "mask = torch.ones(3, 3, dtype=torch.bool).tril()\n"
+    "F.scaled_dot_product_attention(q, q, q, attn_mask=mask)\n"
+    "torch.autograd.gradcheck(lambda x: x.softmax(-1), q)\n"
+    "torch.testing.assert_close(q, q)\n"
+    "model.load_state_dict(model.state_dict())",
+    "import asyncio\nawait asyncio.sleep(0)",
+    "figure, axes = plt.subplots(1, 2)\naxes[0].plot([1, 2], label='line')\naxes[0].legend()\n"
+    "axes[1].imshow(np.eye(3))\naxes[1].set_title(r'$x_1$')\nfigure.tight_layout()\nplt.show()",
+    "{'a': [1.5, torch.ones(2)]}",
+    "print('out')\nimport sys\nprint('err', file=sys.stderr)",
+    "from autograder.lab import checks\n"
+    "checks.close(torch.zeros(2), torch.ones(2), 'the rehearsal fails') # fails",
+    "torch.testing.assert_close(torch.zeros(2), torch.ones(2)) # fails",
+    "assert torch.allclose(torch.zeros(2), torch.ones(2)), 'text' # fails",
+    "nn.Linear(2, 3)(torch.ones(5)) # fails",
+    "F.softmax('x', -1) # fails",
+    "torch.ones(2) @ torch.ones(3) # fails",
+    "input() # fails",
+    "def broken(: # fails",
+]
+
+
+def main() -> None:
+    """Serve the socket whose descriptor is the first argument; the second says how to isolate."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    isolated = sys.argv[2] != "open"
+    # Isolated, a submission gets the second user of the namespace where there is one.
+    uid = STUDENT if sys.argv[2] == "two" else 0
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    kernel = warm()
+    confine.hide_memory()
+    if not isolated:
+        confine.adopt_orphans()
+    threads = os.listdir("/proc/self/task")
+    if len(threads) > 1:
+        raise RuntimeError(f"a fork would lose {len(threads) - 1} threads of the template")
+    confine.use_huge_pages()
+    hello = {"ready": True, "language_info": kernel.language_info}
+    control.sendall(wire.pack(hello))
+    Template(control, kernel, isolated, uid).serve()
+
+
+def warm() -> Kernel:
+    """Import, rehearse, and give a kernel in the state of a fresh one."""
+    kernel = Kernel.start()
+    for module in pkgutil.iter_modules(lab.__path__, f"{lab.__name__}."):
+        importlib.import_module(module.name)
+    kernel.rehearse(REHEARSAL)
+    gc.collect()
+    gc.freeze()
+    return kernel
+
+
+class Template:
+    """Runs one submission at a time, as its control socket says."""
+
+    def __init__(self, control: socket.socket, kernel: Kernel, isolated: bool, uid: int):
+        self.control, self.kernel, self.isolated, self.uid = control, kernel, isolated, uid
+        self.inbox = wire.Inbox()
+        self.memory = _status(os.getpid())[0]
+
+    def serve(self) -> None:
+        """Answer requests until the other side is gone."""
+        descriptors: list[int] = []
+        while True:
+            chunk, came, _, _ = socket.recv_fds(self.control, 1 << 16, 3)
+            if not chunk:
+                return
+            self.inbox.feed(chunk)
+            descriptors += came
+            while request := self.inbox.next():
+                if request["op"] == "run":  # all else came too late: its submission has ended
+                    self.run(Limits(**request["limits"]), descriptors)
+                    descriptors = []
+
+    def run(self, limits: Limits, descriptors: list[int]) -> None:
+        """Fork a process for a submission and watch it until it ends or is to end."""
+        with contextlib.ExitStack() as cleanup:
+            for descriptor in descriptors:
+                cleanup.callback(os.close, descriptor)
+            folder = ROOT
+            if not self.isolated:
+                folder = tempfile.mkdtemp(prefix="autograder-")
+                cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+            first = None
+            if self.isolated:
+                own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+                cleanup.callback(os.close, own)
+                confine.unshare(confine.CLONE_NEWPID)
+                # The first process of the namespace: where it dies, all others are killed.
+                first = os.posix_spawn("/bin/sleep", ["sleep", "2147483647"], {})
+            child = os.fork()
+            if child == 0:
+                Child(self, limits, descriptors, folder).main()
+            if first:
+                confine.setns(own, confine.CLONE_NEWPID)
+            watch = Watch(self, child, first, limits)
+            try:
+                watch.until_the_end()
+            finally:
+                watch.kill()
+
+
+class Watch:
+    """What the template knows of a running submission."""
+
+    def __init__(self, template: Template, child: int, first: int | None, limits: Limits):
+        self.template, self.child, self.first, self.limits = template, child, first, limits
+        self.status: int | None = None
+        self.peak = 0
+        self.over, self.reached = "", False
+
+    def until_the_end(self) -> None:
+        """Pass on interrupts; say how it ended: by itself, as asked, or over a limit."""
+        control = self.template.control
+        process = os.pidfd_open(self.child)
+        poll = select.poll()
+        poll.register(control, select.POLLIN)
+        poll.register(process, select.POLLIN)
+        try:
+            while not self.over and self.status is None:
+                ready = dict(poll.poll(TICK * 1000))
+                self.look()
+                if process in ready:
+                    _, self.status = os.waitpid(self.child, 0)
+                elif control.fileno() in ready and not self.obey():
+                    break
+        finally:
+            os.close(process)
+        end = {"op": "end", "status": self.status, "over": self.over, "peak": self.peak}
+        control.sendall(wire.pack(end))
+
+    def obey(self) -> bool:
+        """Do what the other side asks; say whether the submission is to go on."""
+        inbox = self.template.inbox
+        message = wire.receive(self.template.control, inbox)
+        if message["op"] == "interrupt":
+            os.killpg(self.child, signal.SIGINT)
+            self.template.control.sendall(wire.pack({"op": "interrupted"}))
+            return True
+        return False
+
+    def look(self) -> None:
+        """Add up what the submission's processes use beyond what the template lent them."""
+        used = tasks = 0
+        for pid in self.processes():
+            memory, threads = _status(pid)
+            used += max(0, memory - self.template.memory)
+            tasks += threads
+        self.peak = max(self.peak, used)
+        if used > self.limits.memory_bytes:
+            self.over = "memory"
+        elif tasks > self.limits.processes:
+            self.over = "processes"
+        elif tasks == self.limits.processes and not self.reached:
+            self.reached = True  # the kernel refuses more, which the student's code may hide
+            self.template.control.sendall(wire.pack({"op": "reached", "kind": "processes"}))
+
+    def processes(self) -> list[int]:
+        """List the submission's processes: isolated, whatever else this namespace holds."""
+        if not self.first:
+            return _descendants(os.getpid())
+        others = {1, os.getpid(), self.first}
+        return [
+            int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in others
+        ]
+
+    def kill(self) -> None:
+        """End every process of the submission and wait until they are gone."""
+        if self.first:
+            os.kill(self.first, signal.SIGKILL)
+            if self.status is None:
+                os.waitpid(self.child, 0)
+            os.waitpid(self.first, 0)
+            return
+        while left := _descendants(os.getpid()):
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(-1, 0)
+
+
+class Child:
+    """The process of one submission."""
+
+    def __init__(self, template: Template, limits: Limits, descriptors: list[int], folder: str):
+        self.template, self.limits, self.folder = template, limits, folder
+        self.descriptors, self.kernel = descriptors, template.kernel
+        self.pid = os.getpid()
+        self.inbox = wire.Inbox()
+        self.sent = 0
+        self.lock = threading.Lock()
+
+    def main(self) -> None:
+        """Give up every right, then run the cells that come. Never returns."""
+        try:
+            os.setsid()
+            isolated = self.template.isolated
+            if isolated:
+                self.enter_namespaces()
+            self.keep_descriptors()
+            if isolated:
+                confine.become_nobody(self.template.uid)
+                confine.filter_calls()
+            else:
+                confine.die_with_parent()
+            confine.limit(self.limits, count_processes=isolated)
+            os.makedirs(Path(self.folder, "work"), exist_ok=True)
+            os.chdir(Path(self.folder, "work"))
+            self.kernel.move()
+            _seed()
+            self.kernel.session.publish = self.publish
+            loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(loop)
+            loop.run_until_complete(self.serve())
+        except wire.ClosedError:
+            os._exit(0)
+        except BaseException as error:
+            os.write(2, f"the submission's process failed: {error!r}\n".encode())
+            os._exit(70)
+
+    def enter_namespaces(self) -> None:
+        """See only this submission's processes, and have nothing to write but one bounded tmpfs."""
+        confine.unshare(confine.CLONE_NEWNS | confine.CLONE_NEWIPC)
+        confine.mount("none", "/", flags=confine.MS_REC | confine.MS_PRIVATE)
+        quiet = confine.MS_NOSUID | confine.MS_NODEV
+        confine.mount("proc", "/proc", "proc", quiet | confine.MS_NOEXEC)
+        uid = self.template.uid
+        options = f"size={self.limits.disk_bytes},nr_inodes={INODES},mode=755,uid={uid},gid={uid}"
+        confine.mount("tmpfs", ROOT, "tmpfs", quiet, options)
+        for name in ("work", "tmp", "shm"):
+            Path(ROOT, name).mkdir()
+            os.chown(Path(ROOT, name), uid, uid)
+        with open("/proc/self/mountinfo") as file:
+            points = [line.split()[4] for line in file]
+        # An environment that lies in /tmp has to stay in sight.
+        for point in filter(lambda point: point.startswith("/tmp/"), points):
+            target = Path(ROOT, point[1:])
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.mkdir() if os.path.isdir(point) else target.touch()
+            confine.mount(point, str(target), flags=confine.MS_BIND)
+        confine.mount(f"{ROOT}/tmp", "/tmp", flags=confine.MS_BIND | confine.MS_REC)
+        confine.mount(f"{ROOT}/shm", "/dev/shm", flags=confine.MS_BIND)
+
+    def keep_descriptors(self) -> None:
+        """Keep the connection and the standard streams; close everything else."""
+        null = os.open(os.devnull, os.O_RDONLY)
+        # Out of the way first: the new numbers may be in use.
+        wanted = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in (null, *self.descriptors[1:])]
+        wanted.append(fcntl.fcntl(self.descriptors[0], fcntl.F_DUPFD_CLOEXEC, 100))
+        for number, descriptor in enumerate(wanted):
+            os.dup2(descriptor, number, inheritable=number < 3)
+        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+        self.connection = socket.socket(fileno=3)
+
+    async def serve(self) -> None:
+        """Write the assignment's files, then run cells as they come."""
+        for name, length in self.receive("start")["files"]:
+            path = Path(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.inbox.take(self.connection, length))
+        self.publish("ready", {})
+        while True:
+            request = await self.wait_for("cell")
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            try:
+                reply = await self.kernel.run(request["code"], request["count"])
+            finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if os.getpid() != self.pid:
+                os._exit(0)  # a process that the cell's code forked and did not end
+            self.publish("done", _short(reply))
+
+    async def wait_for(self, op: str) -> dict:
+        """Wait for a message of one kind, while what earlier cells left in the event loop goes on."""
+        loop = asyncio.get_running_loop()
+        while True:
+            while (message := self.inbox.next()) is None:
+                readable = loop.create_future()
+                loop.add_reader(self.connection, readable.set_result, None)
+                await readable
+                loop.remove_reader(self.connection)
+                self.inbox.feed(wire.chunk(self.connection))
+            if message["op"] == op:
+                return message
+
+    def receive(self, op: str) -> dict:
+        """Wait for a message of one kind; what an interrupt left unread goes by."""
+        while True:
+            message = wire.receive(self.connection, self.inbox)
+            if message["op"] == op:
+                return message
+
+    def publish(self, kind: str, content: dict) -> None:
+        """Send an output and wait until it has been taken, so that text before it comes first."""
+        if os.getpid() != self.pid:
+            return
+        with self.lock, _undisturbed():
+            self.sent += 1
+            message = {"kind": kind, "content": content, "number": self.sent}
+            packed = wire.pack(message)
+            if len(packed) > self.limits.output_bytes and kind != "done":
+                # It would not be kept: say how long it is, and spare both sides the rest.
+                message |= {"content": {}, "length": len(packed)}
+                packed = wire.pack(message)
+            self.connection.sendall(packed)
+            while self.receive("taken")["number"] < self.sent:
+                pass
+
+
+def _seed() -> None:
+    import numpy as np
+    import torch
+
+    random.seed(SEED)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
+
+
+def _short(reply: dict) -> dict:
+    """Keep of a kernel's reply what decides about points, at a length that always arrives."""
+    if reply["status"] != "error":
+        return {"status": "ok"}
+    lines = [str(line)[:REPLY_LETTERS] for line in reply["traceback"][:REPLY_LINES]]
+    short = {name: str(reply[name])[:REPLY_LETTERS] for name in ("ename", "evalue")}
+    return {"status": "error", **short, "traceback": lines}
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put an interrupt off: half a message would make the rest unreadable."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _status(pid: int) -> tuple[int, int]:
+    """Read a process's memory of its own, in bytes, and its number of threads; 0 when gone."""
+    memory = threads = 0
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith("RssAnon:"):
+                memory = int(line.split()[1]) * 1024
+            elif line.startswith("Threads:"):
+                threads = int(line.split()[1])
+    return memory, threads
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as file:
+                for child in map(int, file.read().split()):
+                    found += [child, *_descendants(child)]
+    return found

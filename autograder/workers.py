@@ -1,0 +1,110 @@
+"""Where submissions run: threads that own a sandbox each, or the workers of a Dask cluster.
+
+Both are `concurrent.futures` executors of one function, so the coordinator does not care. A worker
+gets a notebook and the assignment's files and gives an executed notebook back: it needs no disk in
+common with the coordinator, and never sees the gradebook.
+"""
+
+import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import nbformat
+
+import autograder
+from autograder.errors import GradingError
+from autograder.sandbox import Limits, Sandbox
+
+# A task whose worker was lost goes to another one this many times.
+CLUSTER_RETRIES = 5
+_own = threading.local()
+_every: list[Sandbox] = []
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs of one submission: plain text and bytes."""
+
+    student: str
+    notebooks: dict[str, str]  # name: the sanitised notebook as JSON
+    files: dict[str, bytes]  # what stands beside them
+    limits: Limits
+    isolate: bool
+    version: str = autograder.__version__
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a worker gives back: executed notebooks, and what their execution was like."""
+
+    notebooks: dict[str, str]
+    record: dict[str, dict[str, Any]]  # name: isolated, seconds, peak_bytes, events
+
+
+def execute(job: Job) -> Done:
+    """Run one submission's notebooks in this thread's sandbox.
+
+    Raises: GradingError where the coordinator runs another version.
+    """
+    if job.version != autograder.__version__:
+        raise GradingError(
+            f"the coordinator runs autograder {job.version} and this worker "
+            f"{autograder.__version__}; install the same version on both"
+        )
+    sandbox = _sandbox(job.limits, job.isolate)
+    executed, record = {}, {}
+    for name, text in job.notebooks.items():
+        done = sandbox.run(nbformat.reads(text, as_version=4), job.files)
+        executed[name] = nbformat.writes(done.notebook)
+        record[name] = done.record()
+    return Done(executed, record)
+
+
+def _sandbox(limits: Limits, isolate: bool) -> Sandbox:
+    """Give this thread's sandbox, which stays warm from one submission to the next."""
+    current = getattr(_own, "sandbox", None)
+    if current is None or (current.limits, current.isolate) != (limits, isolate):
+        if current is not None:
+            current.close()
+        _own.sandbox = Sandbox(limits, isolate=isolate)
+        _every.append(_own.sandbox)
+    return _own.sandbox
+
+
+@contextmanager
+def local(workers: int):
+    """Give an executor of `workers` threads; their sandboxes end with the block."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="grading")
+    try:
+        yield pool
+    finally:
+        for sandbox in _every:
+            sandbox.close()
+        _every.clear()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def cluster(address: str):
+    """Give an executor on the Dask cluster whose scheduler listens at `address`.
+
+    Raises: GradingError where Dask is not installed or nothing answers there.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise GradingError(
+            "grading on a cluster needs Dask: pip install 'autograder[cluster]'"
+        ) from error
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise GradingError(
+            f"no Dask scheduler answers at {address}: start one with 'dask scheduler', "
+            "then workers with 'dask worker ADDRESS'"
+        ) from error
+    with client:
+        executor: Executor = client.get_executor(pure=False, retries=CLUSTER_RETRIES)
+        yield executor
