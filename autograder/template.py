@@ -95,9 +95,14 @@ def main() -> None:
 def warm() -> Kernel:
     """Import, rehearse, and give a kernel in the state of a fresh one."""
     kernel = Kernel.start()
+    import numpy as np
+    import torch
+
     for module in pkgutil.iter_modules(lab.__path__, f"{lab.__name__}."):
         importlib.import_module(module.name)
     kernel.rehearse(REHEARSAL)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
     gc.collect()
     gc.freeze()
     return kernel
@@ -261,7 +266,7 @@ class Child:
             os.makedirs(Path(self.folder, "work"), exist_ok=True)
             os.chdir(Path(self.folder, "work"))
             self.kernel.move()
-            _seed()
+            random.seed(SEED)  # Python seeds it anew in every fork
             self.kernel.session.publish = self.publish
             loop = asyncio.new_event_loop()
             asyncio.set_event_loop(loop)
@@ -359,15 +364,6 @@ class Child:
             self.connection.sendall(packed)
             while self.receive("taken")["number"] < self.sent:
                 pass
-
-
-def _seed() -> None:
-    import numpy as np
-    import torch
-
-    random.seed(SEED)
-    np.random.seed(SEED)
-    torch.manual_seed(SEED)
 
 
 def _short(reply: dict) -> dict:

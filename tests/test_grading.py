@@ -29,7 +29,7 @@ def classroom(tmp_path_factory):
     source = notebooks.read(course.source(STEM))
     untouched = release.stub(course, STEM)
     known = {answer.name: answer for answer in answers.load(course, STEM)}
-    wrong = next(answer for answer in known.values() if answer.fails)
+    wrong = known["no_scale"]
     right = next(answer for answer in known.values() if not answer.fails)
     lacking = answers.fill(untouched, right)
     lacking.cells = [c for c in lacking.cells if not c.metadata.get("nbgrader", {}).get("grade")]

@@ -28,6 +28,14 @@ def test_what_a_lab_adds_is_dropped():
     assert clean.cells[0].metadata == {"tags": ["hide-input"]}
 
 
+def test_pieces_of_one_stream_are_joined():
+    dirty = notebook("x = 1")
+    pieces = [("stdout", "a\n"), ("stdout", "b\n"), ("stderr", "c"), ("stdout", "d")]
+    dirty.cells[0].outputs = [new_output("stream", name=n, text=t) for n, t in pieces]
+    texts = [output.text for output in notebooks.canonical(dirty).cells[0].outputs]
+    assert texts == ["a\nb\n", "c", "d"]
+
+
 @pytest.mark.parametrize(
     ("output", "said"),
     [

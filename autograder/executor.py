@@ -1,0 +1,113 @@
+"""The engine in the place of nbgrader's executor: `nbgrader autograde` and formgrader run it."""
+
+import atexit
+import os
+import sys
+import threading
+from dataclasses import asdict, fields
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+from nbformat import NotebookNode
+from nbgrader.preprocessors import Execute
+from traitlets import Bool, Dict, TraitError, validate
+
+from autograder.sandbox import Limits, Sandbox
+
+FIELDS = {field.name: type(field.default) for field in fields(Limits)}
+_lock = threading.Lock()
+_sandboxes: dict[tuple[int, Limits, bool], Sandbox] = {}  # the first key is the process
+
+
+class Executor(Execute):
+    """Runs a submission in a fork of a warm process, isolated. Only Linux can; elsewhere nbgrader's
+    own executor does the work, which does not isolate.
+
+    What it notes goes to the log and to resources["autograder"]: isolated, seconds, peak_bytes,
+    events.
+    """
+
+    isolate = Bool(
+        True,
+        help="Keep student code from the network, other files and other processes; "
+        "grading refuses where the host cannot.",
+    ).tag(config=True)
+
+    limits = Dict(
+        help=dedent(
+            f"""
+            What a submission may use, by name: {", ".join(FIELDS)}. The seconds of a cell come
+            from `timeout` unless cell_seconds is given.
+            """
+        )
+    ).tag(config=True)
+
+    @validate("limits")
+    def _validate_limits(self, proposal: dict) -> dict:
+        for name, value in proposal["value"].items():
+            kind = FIELDS.get(name)
+            if kind is None:
+                raise TraitError(f"no limit is called {name!r}; there are {', '.join(FIELDS)}")
+            if isinstance(value, bool) or not isinstance(value, (int, kind)) or value <= 0:
+                raise TraitError(f"{name}: expected a positive {kind.__name__}, got {value!r}")
+        return proposal["value"]
+
+    def preprocess(
+        self, nb: NotebookNode, resources: dict[str, Any] | None = None, km: object = None
+    ) -> tuple[NotebookNode, dict[str, Any]]:
+        """Execute a notebook in the folder resources["metadata"]["path"].
+
+        Raises: IsolationError where this host cannot isolate, GradingError where the engine itself
+        cannot run.
+        """
+        resources = {} if resources is None else resources
+        if sys.platform != "linux":
+            self.log.warning("student code runs without isolation: this host is not Linux")
+            resources["autograder"] = {"isolated": False, "events": []}
+            return super().preprocess(nb, resources, km)
+        if not self.isolate:
+            self.log.warning("student code runs without isolation, as c.Executor.isolate says")
+        done = shared(self.chosen_limits(), self.isolate).run(nb, beside(resources))
+        resources["autograder"] = done.record()
+        student = resources.get("nbgrader", {}).get("student", "")
+        for event in done.events:
+            self.log.warning("%s", f"{student}: {event}" if student else event)
+        return done.notebook, resources
+
+    def chosen_limits(self) -> Limits:
+        """Give the limits of the configuration."""
+        seconds = {"cell_seconds": float(self.timeout)} if self.timeout else {}
+        return Limits(**{**asdict(Limits()), **seconds, **self.limits})
+
+
+def shared(limits: Limits, isolate: bool) -> Sandbox:
+    """Give this process's sandbox; it stays warm from one notebook to the next."""
+    key = (os.getpid(), limits, isolate)
+    with _lock:
+        if key not in _sandboxes:
+            for other in list(_sandboxes):
+                sandbox = _sandboxes.pop(other)
+                if other[0] == os.getpid():  # that of a parent is not ours to end
+                    sandbox.close()
+            _sandboxes[key] = Sandbox(limits, isolate=isolate)
+        return _sandboxes[key]
+
+
+def beside(resources: dict[str, Any]) -> dict[str, bytes]:
+    """Read the files that stand beside the notebook: no notebook, and nothing behind a link."""
+    folder = resources.get("metadata", {}).get("path")
+    files = {}
+    for root, _, names in os.walk(folder) if folder else []:
+        for name in names:
+            path = Path(root, name)
+            if path.suffix != ".ipynb" and path.is_file() and not path.is_symlink():
+                files[path.relative_to(folder).as_posix()] = path.read_bytes()
+    return files
+
+
+@atexit.register
+def _close() -> None:
+    for (process, _, _), sandbox in _sandboxes.items():
+        if process == os.getpid():
+            sandbox.close()
