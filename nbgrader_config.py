@@ -1,5 +1,10 @@
 """The course, for every nbgrader command that is run in this folder."""
 
+import warnings
+
+# nbgrader lets SQLAlchemy flush a submission that it has half made, and goes on to add it.
+warnings.filterwarnings("ignore", message="Object of type <Submitted", module="nbgrader|sqlalchemy")
+
 c = get_config()  # noqa: F821
 
 c.CourseDirectory.course_id = "attention"
@@ -26,10 +31,20 @@ c.ClearMetadataPreprocessor.preserve_cell_metadata_mask = ["nbgrader"]
 c.ClearMetadataPreprocessor.preserve_nb_metadata_mask = ["kernelspec", ("language_info", "name")]
 c.ClearSolutions.code_stub = {"python": "# YOUR CODE HERE\nraise NotImplementedError"}
 
-# Grading: a graded cell that the student deleted comes back, a cell may run for two minutes.
+# Grading: the engine executes, in the place of nbgrader's own executor; all else is nbgrader's.
+c.Autograde.autograde_preprocessors = [
+    "autograder.executor.Executor",
+    "nbgrader.preprocessors.IgnorePattern",
+    "nbconvert.preprocessors.ClearMetadataPreprocessor",
+    "nbgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+# A graded cell that the student deleted comes back.
 c.OverwriteCells.add_missing_cells = True
-c.ExecutePreprocessor.timeout = 120
-c.Execute.timeout = 120
+# Seconds for one cell.
+c.Executor.timeout = 120
 
 # Feedback: what a hidden check is stays hidden, also in tracebacks.
 c.GenerateFeedback.preprocessors = [

@@ -35,9 +35,14 @@ def apt(package):
     run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", package])
 
 
-def stamp():
-    """Give what .venv depends on: the lock, the package's own metadata, and where it stands."""
-    digest = hashlib.sha256((ROOT + sys.version).encode())
+def place():
+    """Name what a whole environment hangs on: where it stands and which Python made it."""
+    return hashlib.sha256((ROOT + sys.version).encode()).hexdigest()
+
+
+def content():
+    """Name what its packages hang on: the lock, and the course's own package."""
+    digest = hashlib.sha256()
     for name in ("requirements.lock", "pyproject.toml"):
         with open(os.path.join(ROOT, name), "rb") as file:
             digest.update(file.read())
@@ -47,9 +52,9 @@ def stamp():
 def read_stamp():
     try:
         with open(STAMP) as file:
-            return file.read()
+            return file.read().split()
     except OSError:
-        return ""
+        return []
 
 
 def make_venv():
@@ -114,11 +119,15 @@ def main():
     if sys.version_info < OLDEST:
         found = ".".join(map(str, sys.version_info[:2]))
         fail(f"Python {OLDEST[0]}.{OLDEST[1]} or newer is needed, and {sys.executable} is {found}")
-    if read_stamp() != stamp():
-        make_venv()
+    found = read_stamp()
+    if found != [place(), content()]:
+        if found[:1] != [place()]:
+            make_venv()
+            with open(STAMP, "w") as file:
+                file.write(place())
         install()
         with open(STAMP, "w") as file:
-            file.write(stamp())
+            file.write(place() + "\n" + content())
     if "--tests" in sys.argv:
         chromium()
 

@@ -111,6 +111,8 @@ def sample() -> None:
     if sample_class.fresh:
         console.print("  sample class: up to date", highlight=False)
         return
+    if sample_class.refusal:
+        console.print(f"  sample class: graded without isolation; {sample_class.refusal}")
     with _progress() as progress:
         students = sample_class.prepare()
         for _ in progress.track(sample_class.grade(students), len(students), description="grading"):

@@ -68,7 +68,8 @@ class Executor(Execute):
             return super().preprocess(nb, resources, km)
         if not self.isolate:
             self.log.warning("student code runs without isolation, as c.Executor.isolate says")
-        done = shared(self.chosen_limits(), self.isolate).run(nb, beside(resources))
+        limits = self.chosen_limits()
+        done = shared(limits, self.isolate).run(nb, beside(resources, limits.file_bytes + 1))
         resources["autograder"] = done.record()
         student = resources.get("nbgrader", {}).get("student", "")
         for event in done.events:
@@ -94,15 +95,19 @@ def shared(limits: Limits, isolate: bool) -> Sandbox:
         return _sandboxes[key]
 
 
-def beside(resources: dict[str, Any]) -> dict[str, bytes]:
-    """Read the files that stand beside the notebook: no notebook, and nothing behind a link."""
+def beside(resources: dict[str, Any], most: int) -> dict[str, bytes]:
+    """Read the files that stand beside the notebook: no notebook, and nothing behind a link.
+
+    Units: `most` is how many bytes of a file are read.
+    """
     folder = resources.get("metadata", {}).get("path")
     files = {}
     for root, _, names in os.walk(folder) if folder else []:
         for name in names:
             path = Path(root, name)
             if path.suffix != ".ipynb" and path.is_file() and not path.is_symlink():
-                files[path.relative_to(folder).as_posix()] = path.read_bytes()
+                with path.open("rb") as file:
+                    files[path.relative_to(folder).as_posix()] = file.read(most)
     return files
 
 

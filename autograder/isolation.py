@@ -55,7 +55,12 @@ def environment() -> dict[str, str]:
         "PYTHONHASHSEED": "0",
         **kept,
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": "/tmp",
+        # Tracebacks shorten paths by it; it is not there, so what would write in it goes to /tmp.
+        "HOME": os.path.expanduser("~"),
+        "XDG_CACHE_HOME": "/tmp",
+        "XDG_CONFIG_HOME": "/tmp",
+        "MPLCONFIGDIR": "/tmp/matplotlib",
+        "IPYTHONDIR": "/tmp/ipython",
         "USER": "student",
         "NBGRADER_EXECUTION": "autograde",
         # A forked process deadlocks in a matrix product that its template ran on many threads.

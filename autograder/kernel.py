@@ -68,7 +68,7 @@ class Outbox(Session):
 
 
 class Compiler(XCachingCompiler):
-    """Tells `inspect` where cells belong: it searches every module for each frame of a traceback."""
+    """Tells `inspect` where cells belong, or it searches every module for each frame of them."""
 
     def cache(self, *arguments, **keywords) -> str:
         name = super().cache(*arguments, **keywords)
@@ -99,10 +99,11 @@ class Kernel(IPythonKernel):
         """Make this process what a fresh kernel's is: shell, streams, arguments, search path."""
         os.environ["MPLBACKEND"] = INLINE
         sys.argv = [ipykernel_launcher.__file__, "-f", "/tmp/kernel.json", HISTORY]
-        sys.path.insert(0, "")
+        IPKernelApp.init_path(SimpleNamespace(ignore_cwd=False))
         sys.stdout, sys.stderr = Stream("stdout", 1), Stream("stderr", 2)
         config = Config({"HistoryManager": {"hist_file": ":memory:"}})
-        kernel = cls.instance(config=config, session=Outbox(), log=logging.getLogger("ipykernel"))
+        log = logging.getLogger("ipykernel")
+        kernel = cls.instance(config=config, session=Outbox(), user_ns=None, log=log)
         # Which thread runs the cells is all that ipykernel asks of the one that reads its sockets.
         kernel.shell_channel_thread = SimpleNamespace(parent_thread=threading.main_thread())
         IPKernelApp.init_pdb(kernel)

@@ -85,6 +85,13 @@ class Collector:
         self.flush()
         self.cell.outputs += errors
 
+    def close(self) -> None:
+        """Store the state of widgets in the notebook, as nbclient does."""
+        try:
+            self.client.set_widgets_metadata()
+        except Exception:  # forged states, as in _process
+            _quiet.debug("left out the states of widgets", exc_info=True)
+
     def _room(self, name: str, length: int) -> int:
         """Count what came and say how much of it may stay."""
         left = max(0, self.limits.output_bytes - self._written[name])

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nbformat import NotebookNode
+from traitlets.config import Config
 
 from autograder import answers, notebooks, release, report
 from autograder.course import Course
 from autograder.errors import GradingError
 from autograder.pipeline import CONFIG, Pipeline
+from autograder.sandbox import can_isolate
 
 STEM = "p01_scaled_dot_product_attention"
 CRASH = "import os\n\n\ndef scaled_dot_product_attention(q, k, v, mask=None):\n    os._exit(1)\n"
@@ -39,7 +41,14 @@ class SampleClass:
         self.course = course
         self.folder = folder or course.build / "sample_class"
         self.page = self.folder / "report.html"
-        self.pipeline = Pipeline(course, root=self.folder, log=self.folder / "nbgrader.log")
+        # The submissions are the course's own, so a host that cannot isolate may run them.
+        self.refusal = can_isolate()
+        self.pipeline = Pipeline(
+            course,
+            root=self.folder,
+            log=self.folder / "nbgrader.log",
+            overrides=Config(Executor={"isolate": self.refusal is None}),
+        )
         self.faults: dict[str, str] = {}
 
     @property

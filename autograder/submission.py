@@ -79,6 +79,7 @@ class Submission:
         finally:
             self._let_go()
         self._leave_out(place, why, stop_after)
+        self.collector.close()
         self.execution.seconds = time.monotonic() - begin
         return self.execution
 

@@ -330,7 +330,7 @@ class Child:
             self.publish("done", _short(reply))
 
     async def wait_for(self, op: str) -> dict:
-        """Wait for a message of one kind, while what earlier cells left in the event loop goes on."""
+        """Wait for a message of one kind; what earlier cells left in the event loop goes on."""
         loop = asyncio.get_running_loop()
         while True:
             while (message := self.inbox.next()) is None:

@@ -1,7 +1,5 @@
 """One environment for every test and notebook, and one closing line that counts them all."""
 
-import contextlib
-import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -9,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from autograder.course import Course
-from autograder.notebooks import environment
+from autograder.notebooks import environment, reasons
+from autograder.sandbox import Sandbox, can_isolate
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,40 +35,10 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session")
 def run():
-    """Run a notebook's code cells in a fork, on past errors; give the graded cells that failed."""
-    import matplotlib
+    """Run a notebook in the engine, up to a cell; give the graded cells that failed, and why."""
+    with Sandbox(isolate=can_isolate() is None) as sandbox:
 
-    import autograder.lab.checks
-    import autograder.lab.plots  # noqa: F401
+        def call(notebook, stop_after=None):
+            return reasons(sandbox.run(notebook, {}, stop_after=stop_after).notebook)
 
-    matplotlib.use("agg")
-
-    def call(notebook, stop_after=None):
-        here, there = multiprocessing.get_context("fork").Pipe(duplex=False)
-        process = multiprocessing.get_context("fork").Process(
-            target=_run_cells, args=(notebook, stop_after, there)
-        )
-        process.start()
-        there.close()
-        lost = here.recv()
-        process.join()
-        return lost
-
-    return call
-
-
-def _run_cells(notebook, stop_after, pipe):
-    space, lost = {"__name__": "__main__"}, {}
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        for cell in notebook.cells:
-            if cell.cell_type != "code" or "book-only" in cell.metadata.get("tags", []):
-                continue
-            nbgrader = cell.metadata.get("nbgrader", {})
-            try:
-                exec(compile(cell.source, nbgrader.get("grade_id", cell.id), "exec"), space)
-            except Exception as error:
-                if nbgrader.get("grade"):
-                    lost[nbgrader["grade_id"]] = f"{type(error).__name__}: {error}"
-            if nbgrader.get("grade_id") == stop_after and stop_after:
-                break
-    pipe.send(lost)
+        yield call

@@ -346,17 +346,17 @@ class TestBrowser:
     @every_page
     def test_mathematics_is_drawn(self, reader, page):
         tab = reader.open(page)
-        expected = tab.locator(".math").count()
+        expected = tab.locator(".bd-article .math").count()
         if page in PROBLEMS:
             assert expected
         if expected:
             tab.wait_for_function("window.MathJax?.startup?.promise")
             tab.evaluate("MathJax.startup.promise.then(() => document.fonts.ready)")
-            sizes = tab.locator("mjx-container").evaluate_all(
+            sizes = tab.locator(".bd-article mjx-container").evaluate_all(
                 "all => all.filter(e => !e.closest('details:not([open])'))"
                 ".map(e => Math.min(e.offsetWidth, e.offsetHeight))"
             )
-            assert tab.locator("mjx-container").count() >= expected
+            assert tab.locator(".bd-article mjx-container").count() >= expected
             assert min(sizes) > 0
             fonts = tab.evaluate("[...document.fonts].map(f => f.family + ' ' + f.status)")
             assert any(f.startswith("MJXTEX") and f.endswith(" loaded") for f in fonts)

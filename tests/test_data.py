@@ -299,7 +299,7 @@ def test_docstrings_name_what_is_wrong_with_a_file(write):
         "text,label\n" + good + '"open\n'
     )
     assert "expected texts of two labels or more, got" in said("text,label\nsome text,1\n")
-    assert "byte 3: expected a CSV file" in said(b"\x1f\x8b\x08\xff\x00")
+    assert "byte 1: expected a CSV file" in said(b"\x1f\x8b\x08\xff\x00")
 
 
 def test_missing_package_names_its_command(monkeypatch):

@@ -45,7 +45,8 @@ class Progress:
 
     def _bar(self, step: int) -> str:
         full = step * WIDTH // self.steps
-        return f"{self.title} [{'█' * full}{' ' * (WIDTH - full)}] {step}/{self.steps} {self.note}"
+        bar = "█" * full + " " * (WIDTH - full)
+        return f"{self.title} [{bar}] {step}/{self.steps} {self.note}".rstrip()
 
     def _open(self) -> None:
         if in_notebook():
