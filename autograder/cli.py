@@ -222,7 +222,7 @@ def _scores(stem: str, outcomes: list) -> Table:
 
 @app.command()
 def doctor() -> None:
-    """Say whether this host can isolate, which versions run, and what to do about what is missing."""
+    """Say what this host has, whether it can isolate, and what to do about what is missing."""
     from autograder.doctor import findings
 
     table = Table("what", "found", "what to do")
@@ -252,3 +252,7 @@ def _progress(quiet: bool = False) -> Progress:
         console=Console(stderr=True) if quiet else console,
         transient=True,
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ from autograder.sandbox import Limits, Sandbox
 
 FIELDS = {field.name: type(field.default) for field in fields(Limits)}
 _lock = threading.Lock()
-_sandboxes: dict[tuple[int, Limits, bool], Sandbox] = {}  # the first key is the process
+_sandboxes: dict[tuple[int, bool], Sandbox] = {}  # by process and isolation
 
 
 class Executor(Execute):
@@ -69,7 +69,8 @@ class Executor(Execute):
         if not self.isolate:
             self.log.warning("student code runs without isolation, as c.Executor.isolate says")
         limits = self.chosen_limits()
-        done = shared(limits, self.isolate).run(nb, beside(resources, limits.file_bytes + 1))
+        files = beside(resources, limits.file_bytes + 1)
+        done = shared(self.isolate).run(nb, files, limits=limits)
         resources["autograder"] = done.record()
         student = resources.get("nbgrader", {}).get("student", "")
         for event in done.events:
@@ -82,17 +83,11 @@ class Executor(Execute):
         return Limits(**{**asdict(Limits()), **seconds, **self.limits})
 
 
-def shared(limits: Limits, isolate: bool) -> Sandbox:
+def shared(isolate: bool) -> Sandbox:
     """Give this process's sandbox; it stays warm from one notebook to the next."""
-    key = (os.getpid(), limits, isolate)
     with _lock:
-        if key not in _sandboxes:
-            for other in list(_sandboxes):
-                sandbox = _sandboxes.pop(other)
-                if other[0] == os.getpid():  # that of a parent is not ours to end
-                    sandbox.close()
-            _sandboxes[key] = Sandbox(limits, isolate=isolate)
-        return _sandboxes[key]
+        # That of a process which forked this one is not ours to use.
+        return _sandboxes.setdefault((os.getpid(), isolate), Sandbox(isolate=isolate))
 
 
 def beside(resources: dict[str, Any], most: int) -> dict[str, bytes]:
@@ -113,6 +108,6 @@ def beside(resources: dict[str, Any], most: int) -> dict[str, bytes]:
 
 @atexit.register
 def _close() -> None:
-    for (process, _, _), sandbox in _sandboxes.items():
+    for (process, _), sandbox in _sandboxes.items():
         if process == os.getpid():
             sandbox.close()

@@ -83,6 +83,8 @@ class OverwriteCells(OnHeldGradebook, preprocessors.OverwriteCells):
         if self.add_missing_cells:
             nb, resources = self.add_missing_grade_cells(nb, resources)
             nb, resources = self.add_missing_task_cells(nb, resources)
+        for cell in nb.cells:  # nbgrader adds cells without the id that the format asks for
+            cell.setdefault("id", cell.metadata.get("nbgrader", {}).get("grade_id"))
         return nb, resources
 
 

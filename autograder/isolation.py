@@ -28,7 +28,8 @@ OLDEST_KERNEL = (5, 14)
 # Numbers of users that belong to nobody start here; a template's own is added to it.
 SPARE_USERS = 1_900_000_000
 _numbers = itertools.count()
-START = "import sys; from autograder.template import main; main()"
+# As ipykernel_launcher does: not before the standard library.
+START = "import sys; del sys.path[0]; from autograder.template import main; main()"
 # The steps of a submission that a host may forbid.
 PROBE = """
 import os, sys
@@ -89,7 +90,7 @@ class Launcher:
 
         Raises: IsolationError where bubblewrap cannot be started.
         """
-        python = [sys.executable, "-P", "-c", code, *arguments]
+        python = [sys.executable, "-c", code, *arguments]
         options = {"stdin": subprocess.DEVNULL, "stdout": errors, "stderr": errors}
         # A terminal's Ctrl-C is for the coordinator, which then ends its templates.
         options |= {"start_new_session": True, "env": environment(), "cwd": "/"}
@@ -199,7 +200,7 @@ def _spare_user() -> int | None:
 def _arguments() -> list[str]:
     """Say to bubblewrap what to show and what to take away."""
     arguments = ["--unshare-all", "--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL"]
-    arguments += ["--hostname", "sandbox", "--proc", "/proc", "--dev", "/dev"]
+    arguments += ["--die-with-parent", "--hostname", "sandbox", "--proc", "/proc", "--dev", "/dev"]
     arguments += ["--tmpfs", "/tmp", "--dir", "/submission"]
     prefixes = {Path(sys.prefix), Path(sys.base_prefix), PACKAGE}
     # Packages elsewhere, as those of the user; never the current folder, which is in sys.path too.

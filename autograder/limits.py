@@ -90,5 +90,5 @@ def size(number: int) -> str:
     """Write a number of bytes in a unit that a person reads."""
     for unit, worth in (("GB", GB), ("MB", MB), ("kB", 1024)):
         if number >= worth:
-            return f"{number / worth:g} {unit}"
+            return f"{number / worth:.3g} {unit}"
     return f"{number} bytes"

@@ -44,22 +44,31 @@ class Sandbox:
         self.close()
 
     def run(
-        self, notebook: NotebookNode, files: dict[str, bytes], *, stop_after: str | None = None
+        self,
+        notebook: NotebookNode,
+        files: dict[str, bytes],
+        *,
+        stop_after: str | None = None,
+        limits: Limits | None = None,
     ) -> Execution:
         """Execute a copy of a notebook beside `files`, up to the cell called `stop_after`.
 
         Whatever the notebook's code does, each graded cell ends with outputs that give its points.
+        `limits` are for this notebook alone.
         Raises: IsolationError where this host cannot isolate, GradingError where the engine itself
         cannot run.
         """
-        kept, events = fitting(files, self.limits)
+        limits = limits or self.limits
+        kept, events = fitting(files, limits)
         with self._lock:
             for trial in range(1, TRIALS + 1):
                 try:
                     self._start()
-                    submission = Submission(notebook, self.isolate, self.limits)
+                    submission = Submission(notebook, self.isolate, limits)
                     submission.execution.events += events
-                    done = submission.run(lambda: self._fork(kept), stop_after)
+                    done = submission.run(
+                        lambda: Process(self._control, limits, kept), stop_after
+                    )
                 except TemplateDiedError:
                     self._end()
                     if trial == TRIALS:
@@ -80,9 +89,6 @@ class Sandbox:
         """End the template. The sandbox can be used again."""
         with self._lock:
             self._end()
-
-    def _fork(self, files: dict[str, bytes]) -> Process:
-        return Process(self._control, self.limits, files)
 
     def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbgrader.plugins import BasePlugin
 
 from autograder import answers, notebooks, release
 from autograder.course import Course
@@ -96,3 +97,10 @@ def tables(found: Course) -> dict[str, list[tuple]]:
     }
     with sqlite3.connect(found.root / "gradebook.db") as gradebook:
         return {name: sorted(gradebook.execute(q), key=repr) for name, q in queries.items()}
+
+
+class HalfAPoint(BasePlugin):
+    """A penalty for late submissions, to see that the plugin is asked."""
+
+    def late_submission_penalty(self, student_id, score, total_seconds_late):
+        return 0.5 if total_seconds_late == 24 * 60 * 60 else None

@@ -1,9 +1,8 @@
 """The engine against nbgrader's own executor: the same outputs, the same points, nothing lost."""
 
-import os
+import logging
 import re
 import time
-from dataclasses import replace
 
 import nbformat
 import pytest
@@ -87,7 +86,7 @@ BEHAVIOURS = {
         "__name__, type(get_ipython().kernel).__mro__[-4].__name__, In[1], len(In)",
         "sorted(name for name in globals() if not name.startswith('_i'))",
         "import sys\n[type(sys.stdout).__mro__[1].__name__, sys.stdout.encoding, sys.stdout.isatty()]",
-        "import __main__\n__main__.x == x, [a[-21:] for a in sys.argv[:2]], sys.path[0], len(sys.argv)",
+        "import __main__\n__main__.x == x, [a[-21:] for a in sys.argv[:2]], sys.path, len(sys.argv)",
         "import os\nos.environ['NBGRADER_EXECUTION'], os.environ['MPLBACKEND'], os.path.exists('data.txt')",
         "del x\nx",
         "_i, __, _ih[-2] == In[-2]",
@@ -173,12 +172,12 @@ def sandbox():
 
 
 @pytest.fixture
-def run(sandbox, monkeypatch):
+def run(sandbox):
     """Run cells under limits that differ from the usual ones."""
 
     def run(cells, files=None, stop_after=None, **limits):
-        monkeypatch.setattr(sandbox, "limits", replace(Limits(), **limits))
-        done = sandbox.run(notebook(cells), files or {}, stop_after=stop_after)
+        limits = Limits(**limits)
+        done = sandbox.run(notebook(cells), files or {}, stop_after=stop_after, limits=limits)
         nbformat.validate(done.notebook)
         return done
 
@@ -316,7 +315,9 @@ def test_notebook_has_its_own_limit(run):
 
 
 def test_refused_memory_is_named(run):
-    done = run(["x = 1", "y = bytearray(1 << 40)", ("free", "assert x == 1")], memory_bytes=500 * MB)
+    done = run(
+        ["x = 1", "y = bytearray(1 << 40)", ("free", "assert x == 1")], memory_bytes=500 * MB
+    )
     assert errors(done.notebook.cells[1]) == ["MemoryError", "CellLimitError"]
     assert "500 MB (memory_bytes)" in done.notebook.cells[1].outputs[1].evalue
     assert points(done.notebook) == {"free": 1}
@@ -344,10 +345,10 @@ def test_output_is_bounded_and_decides_nothing(run):
             ("blind", "'z' * 3000"),
             ("failed", "raise ValueError('v' * 3000)"),
         ],
-        output_bytes=2000,
+        output_bytes=2048,
     )
     assert points(done.notebook) == {"loud": 1, "wrong": 0, "half": 0.5, "blind": 0, "failed": 0}
-    assert text(done.notebook.cells[0]).startswith("x" * 2000 + "\n[cut here: 2000 bytes")
+    assert text(done.notebook.cells[0]).startswith("x" * 2048 + "\n[cut here: 2 kB of")
     assert set(kinds(done)) == {"output"}
 
 
@@ -362,7 +363,9 @@ def test_stop_after(run):
 
 
 def test_files_stand_beside_the_notebook(run):
-    read = "import helper; from pathlib import Path; print(helper.x, Path('sub/a.bin').read_bytes())"
+    read = (
+        "import helper; from pathlib import Path; print(helper.x, Path('sub/a.bin').read_bytes())"
+    )
     files = {"helper.py": b"x = 5", "sub/a.bin": bytes(range(3)), "../out.txt": b"", "/abs": b""}
     done = run([read, "!ls; ls .."], {**files, "large.bin": bytes(3 * MB)}, file_bytes=2 * MB)
     assert text(done.notebook.cells[0]) == "5 b'\\x00\\x01\\x02'\n"
@@ -475,7 +478,7 @@ def test_host_that_cannot_isolate_refuses(monkeypatch):
 
 @pytest.fixture
 def classroom(tmp_path):
-    """A small assignment, and two who submitted: one is right but slow to say so, one crashes."""
+    """A small assignment, and two who submitted: one is right, the other's answer exits."""
     solution = notebook(["### BEGIN SOLUTION\nx = 1\n### END SOLUTION"]).cells[0]
     solution.metadata.nbgrader = nbformat.from_dict(
         {"grade_id": "answer", "grade": False, "solution": True, "locked": False, "task": False,
@@ -508,30 +511,36 @@ def convert(step, config, student):
     converter.start()
 
 
-def test_nbgrader_runs_the_engine(classroom, caplog):
-    """The scores of nbgrader's own steps, with its executor and with ours, and what is recorded."""
+@pytest.fixture
+def ours(sandbox, monkeypatch):
+    """Let the preprocessor use this module's sandbox, which is warm."""
+    monkeypatch.setattr(executor, "shared", lambda isolate: sandbox)
+
+
+def test_nbgrader_runs_the_engine(classroom, ours):
+    """nbgrader's own steps record the same points with its executor and with ours."""
     root, config = classroom
-    scores = {}
-    for name in ("nbgrader.preprocessors.Execute", "autograder.executor.Executor"):
-        steps = [name, *(s.__name__ for s in Autograde().autograde_preprocessors[1:])]
-        steps[1:] = [f"nbgrader.preprocessors.{s}" for s in steps[1:]]
-        steps = [s.replace("nbgrader.preprocessors.ClearM", "nbconvert.preprocessors.ClearM") for s in steps]
-        config.Autograde.autograde_preprocessors = steps
-        config.Executor.isolate = can_isolate() is None
-        student = "student01" if "Executor" not in name else "*"
+    steps = [
+        "nbgrader.preprocessors.IgnorePattern",
+        "nbconvert.preprocessors.ClearMetadataPreprocessor",
+        "nbgrader.preprocessors.LimitOutput",
+        "nbgrader.preprocessors.SaveAutoGrades",
+        "nbgrader.preprocessors.AssignLatePenalties",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]
+
+    def grade(name, student):
+        config.Autograde.autograde_preprocessors = [name, *steps]
         convert(Autograde, config, student)
         with Gradebook(f"sqlite:///{root}/gradebook.db") as book:
-            scores[name] = {
-                student: {
-                    grade.name: grade.score
-                    for grade in book.find_submission_notebook("ps", "ps", student).grades
-                }
-                for student in ("student01", "student02")
-                if student == "student01" or "Executor" in name
-            }
-    stock, ours = scores.values()
-    assert ours["student01"] == stock["student01"] == {"right": 1, "partial": 0.5, "file": 1}
-    assert ours["student02"] == {"right": 0, "partial": 0, "file": 1}
+            grades = book.find_submission_notebook("ps", "ps", student).grades
+            return {grade.name: grade.score for grade in grades}
+
+    stock = grade("nbgrader.preprocessors.Execute", "student01")
+    assert grade("autograder.executor.Executor", "student01") == stock
+    assert stock == {"right": 1, "partial": 0.5, "file": 1}
+    crashed = grade("autograder.executor.Executor", "student02")
+    assert crashed == {"right": 0, "partial": 0, "file": 1}
     graded = nbformat.read(root / "autograded" / "student02" / "ps" / "ps.ipynb", as_version=4)
     assert errors(graded.cells[0]) == ["CellCrashError"]
 
@@ -547,9 +556,8 @@ def test_links_are_not_followed(tmp_path):
     assert executor.beside({"metadata": {"path": str(folder)}}, 100) == {"sub/kept.txt": b"kept"}
 
 
-def test_events_reach_resources_and_log(caplog, monkeypatch):
-    step = Executor(isolate=can_isolate() is None, timeout=1)
-    monkeypatch.setattr(step, "log", __import__("logging").getLogger("steps"))
+def test_events_reach_resources_and_log(ours, caplog):
+    step = Executor(timeout=1, log=logging.getLogger("steps"))
     resources = {"nbgrader": {"student": "student01"}}
     done, resources = step(notebook([("slow", "while True: pass")]), resources)
     assert points(done) == {"slow": 0}
@@ -562,9 +570,14 @@ def test_limits_are_configured_by_name():
     step = Executor(limits={"memory_bytes": 5, "cell_seconds": 3}, timeout=9)
     assert step.chosen_limits() == Limits(memory_bytes=5, cell_seconds=3)
     assert Executor(timeout=9).chosen_limits() == Limits(cell_seconds=9)
-    for wrong in ({"memory": 5}, {"processes": 0}, {"processes": 1.5}, {"processes": True}):
-        with pytest.raises(TraitError):
-            Executor(limits=wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"memory": 5}, {"processes": 0}, {"processes": 1.5}, {"processes": True}]
+)
+def test_wrong_limits_are_refused(wrong):
+    with pytest.raises(TraitError, match=next(iter(wrong))):
+        Executor(limits=wrong)
 
 
 def test_elsewhere_nbgraders_executor_does_the_work(monkeypatch):
