@@ -306,7 +306,8 @@ class Grading:
 
     def _outcome(self, student: str, status: str, graded: dict[str, NotebookNode]) -> Outcome:
         submission = self.book.find_submission(self.assignment, student)
-        outcome = Outcome(student, status, submission.score, submission.max_score)
+        score = max(0.0, submission.score - submission.late_submission_penalty)
+        outcome = Outcome(student, status, score, submission.max_score)
         for name, notebook in graded.items():
             outcome.record[name] = dict(notebook.metadata.get(NOTEBOOK_KEY, {}))
             outcome.reasons.update(notebooks.reasons(notebook))

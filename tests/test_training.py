@@ -175,8 +175,15 @@ def test_fit_stops_early():
 
 def test_fit_validates_after_the_last_step():
     model, batches = line()
-    history = training.fit(model, squared, batches, 7, validate=lambda m: 1.0, validate_every=5)
+    modes = []
+
+    def loss(model, batch):
+        modes.append(model.training)
+        return squared(model, batch)
+
+    history = training.fit(model, loss, batches, 7, validate=lambda m: 1.0, validate_every=5)
     assert [step for step, _ in history.checks] == [5, 7]
+    assert modes == [True] * 7
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -206,6 +213,8 @@ def test_fit_says_what_it_cannot_train():
     model, batches = line()
     with pytest.raises(TrainingError, match="expected a model with parameters to train, got none"):
         training.fit(nn.Flatten(), squared, batches, 3)
+    with pytest.raises(TrainingError, match="expected a model with parameters to train, got none"):
+        training.fit(nn.Linear(1, 1).requires_grad_(False), squared, batches, 3)
     with pytest.raises(TrainingError, match="the batches ran out after 2"):
         training.fit(model, squared, (batch for batch in [next(iter(batches))] * 2), 3)
     with pytest.raises(TrainingError, match="the batches ran out after 0"):
@@ -463,6 +472,20 @@ def test_weights_load_where_nothing_is_tied(shipped):
     other.head.weight = nn.Parameter(torch.zeros(5, 4))
     training.load_weights(other, path)
     assert torch.equal(other.head.weight, model.embedding.weight)
+
+
+def test_weights_need_one_name_of_a_tied_parameter(tmp_path):
+    path = tmp_path / "one.safetensors"
+    alone = nn.Module()
+    alone.embedding = nn.Embedding(5, 4)
+    training.save_weights(alone, path, recipe="r", seed=0, metric={})
+    tied = nn.Module()
+    tied.head = nn.Linear(4, 5, bias=False)
+    tied.embedding = nn.Embedding(5, 4)
+    assert "the file has no head.weight" in refused(tied, path)
+    tied.head.weight = tied.embedding.weight
+    training.load_weights(tied, path)
+    assert torch.equal(tied.head.weight, alone.embedding.weight)
 
 
 def test_weights_are_the_same_bytes_again(shipped, tmp_path):

@@ -76,7 +76,9 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> Origin:
     """
     origin, found = _read(path)
     own = model.state_dict()
-    parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    # A tied parameter has several names, of which the file needs one.
+    names = list(model.named_parameters(remove_duplicate=False))
+    given = {id(parameter) for name, parameter in names if name in found}
     unlike = [name for name, t in found.items() if name in own and own[name].shape != t.shape]
     sizes = [
         f"{name} is {tuple(own[name].shape)} and has to be {tuple(found[name].shape)}"
@@ -84,7 +86,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> Origin:
     ]
     faults = [
         *_list("it has no", [name for name in found if name not in own]),
-        *_list("the file has no", [name for name in parameters if name not in found]),
+        *_list("the file has no", [n for n, p in model.named_parameters() if id(p) not in given]),
         *_list("shapes differ:", sizes),
     ]
     if faults:
@@ -92,7 +94,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> Origin:
             f"{Path(path).name} does not fit your model: {'; '.join(faults)}. "
             "Use the names and sizes of the specification, and create parameters in __init__."
         )
-    model.load_state_dict({name: t.to(own[name].dtype) for name, t in found.items()}, strict=False)
+    model.load_state_dict(found, strict=False)
     return origin
 
 
