@@ -10,7 +10,8 @@ GB = 1 << 30
 REFUSALS = [
     (re.compile(r"MemoryError|Cannot allocate memory|can't allocate memory"), "memory"),
     (re.compile(r"No space left on device|\[Errno 28\]"), "disk"),
-    (re.compile(r"File too large|\[Errno 27\]"), "file"),
+    # torch.save names neither the limit nor the error.
+    (re.compile(r"File too large|\[Errno 27\]|inline_container"), "file"),
     (re.compile(r"can't start new thread|Resource temporarily unavailable"), "processes"),
     (re.compile(r"Too many open files|\[Errno 24\]"), "open files"),
 ]

@@ -66,9 +66,7 @@ class Sandbox:
                     self._start()
                     submission = Submission(notebook, self.isolate, limits)
                     submission.execution.events += events
-                    done = submission.run(
-                        lambda: Process(self._control, limits, kept), stop_after
-                    )
+                    done = submission.run(lambda: Process(self._control, limits, kept), stop_after)
                 except TemplateDiedError:
                     self._end()
                     if trial == TRIALS:
