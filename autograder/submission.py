@@ -38,7 +38,8 @@ class Execution:
     seconds: float = 0.0
     """Wall time from the first process to the end of the last cell."""
     peak_bytes: int = 0
-    """The most memory that its processes were seen to use beyond the template's."""
+    """The most memory that its processes were seen to add; what they change of the template's
+    own is not counted."""
 
     def record(self) -> dict[str, Any]:
         """Give all but the notebook as plain data."""

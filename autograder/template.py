@@ -6,35 +6,28 @@ namespaces and none outside of them; a fork takes namespaces of its own and then
 The judge's processes are to be forked from a template in the same way.
 """
 
-import asyncio
 import contextlib
-import fcntl
 import gc
 import importlib
 import os
 import pkgutil
-import random
 import select
 import shutil
 import signal
 import socket
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from autograder import confine, lab, wire
+from autograder.child import SEED, Child
 from autograder.kernel import Kernel
 from autograder.limits import Limits
 
-ROOT = "/submission"  # isolated: the tmpfs with the work folder, /tmp and /dev/shm
+ROOT = Path("/submission")  # isolated: the tmpfs with the work folder, /tmp and /dev/shm
 TICK = 0.05  # seconds between two looks at what a submission uses
-STUDENT = 1000
-INODES = 20_000  # files and folders that the tmpfs may hold
-# Where a notebook seeds nothing, a kernel's random numbers differ; here they and scores repeat.
-SEED = 0
-REPLY_LETTERS, REPLY_LINES = 2000, 100
+# Whom a submission is to be: the namespace's only user, its second one, or nobody else.
+USERS = {"one": 0, "two": 1000, "open": None}
 
 # What nearly every notebook does first, and slowly: load, differentiate, draw, show a traceback.
 REHEARSAL = [
@@ -73,23 +66,20 @@ REHEARSAL = [
 
 
 def main() -> None:
-    """Serve the socket whose descriptor is the first argument; the second says how to isolate."""
+    """Serve the socket whose descriptor is the first argument; the second is one of USERS."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    isolated = sys.argv[2] != "open"
-    # Isolated, a submission gets the second user of the namespace where there is one.
-    uid = STUDENT if sys.argv[2] == "two" else 0
+    uid = USERS[sys.argv[2]]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     kernel = warm()
     confine.hide_memory()
-    if not isolated:
+    if uid is None:
         confine.adopt_orphans()
     threads = os.listdir("/proc/self/task")
     if len(threads) > 1:
         raise RuntimeError(f"a fork would lose {len(threads) - 1} threads of the template")
     confine.use_huge_pages()
-    hello = {"ready": True, "language_info": kernel.language_info}
-    control.sendall(wire.pack(hello))
-    Template(control, kernel, isolated, uid).serve()
+    control.sendall(wire.pack({"op": "ready", "language_info": kernel.language_info}))
+    Template(control, kernel, uid).serve()
 
 
 def warm() -> Kernel:
@@ -111,10 +101,10 @@ def warm() -> Kernel:
 class Template:
     """Runs one submission at a time, as its control socket says."""
 
-    def __init__(self, control: socket.socket, kernel: Kernel, isolated: bool, uid: int):
-        self.control, self.kernel, self.isolated, self.uid = control, kernel, isolated, uid
+    def __init__(self, control: socket.socket, kernel: Kernel, uid: int | None):
+        self.control, self.kernel, self.uid = control, kernel, uid
         self.inbox = wire.Inbox()
-        self.memory = _status(os.getpid())[0]
+        self.memory, _ = _status(os.getpid())  # bytes
 
     def serve(self) -> None:
         """Answer requests until the other side is gone."""
@@ -135,20 +125,18 @@ class Template:
         with contextlib.ExitStack() as cleanup:
             for descriptor in descriptors:
                 cleanup.callback(os.close, descriptor)
-            folder = ROOT
-            if not self.isolated:
-                folder = tempfile.mkdtemp(prefix="autograder-")
+            if self.uid is None:
+                folder, first = Path(tempfile.mkdtemp(prefix="autograder-")), None
                 cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
-            first = None
-            if self.isolated:
+            else:
                 own = os.open("/proc/self/ns/pid", os.O_RDONLY)
                 cleanup.callback(os.close, own)
                 confine.unshare(confine.CLONE_NEWPID)
                 # The first process of the namespace: where it dies, all others are killed.
-                first = os.posix_spawn("/bin/sleep", ["sleep", "2147483647"], {})
+                folder, first = ROOT, os.posix_spawn("/bin/sleep", ["sleep", "2147483647"], {})
             child = os.fork()
             if child == 0:
-                Child(self, limits, descriptors, folder).main()
+                Child(self.kernel, limits, descriptors, folder, self.uid).main()
             if first:
                 confine.setns(own, confine.CLONE_NEWPID)
             watch = Watch(self, child, first, limits)
@@ -241,153 +229,6 @@ class Watch:
                     os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(-1, 0)
-
-
-class Child:
-    """The process of one submission."""
-
-    def __init__(self, template: Template, limits: Limits, descriptors: list[int], folder: str):
-        self.template, self.limits, self.folder = template, limits, folder
-        self.descriptors, self.kernel = descriptors, template.kernel
-        self.pid = os.getpid()
-        self.inbox = wire.Inbox()
-        self.sent = 0
-        self.lock = threading.Lock()
-
-    def main(self) -> None:
-        """Give up every right, then run the cells that come. Never returns."""
-        try:
-            os.setsid()
-            isolated = self.template.isolated
-            if isolated:
-                self.enter_namespaces()
-            self.keep_descriptors()
-            if isolated:
-                confine.become_nobody(self.template.uid)
-                confine.filter_calls()
-            else:
-                confine.die_with_parent()
-            confine.limit(self.limits, count_processes=isolated)
-            os.makedirs(Path(self.folder, "work"), exist_ok=True)
-            os.chdir(Path(self.folder, "work"))
-            self.kernel.move()
-            random.seed(SEED)  # Python seeds it anew in every fork
-            self.kernel.session.publish = self.publish
-            loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(loop)
-            loop.run_until_complete(self.serve())
-        except wire.ClosedError:
-            os._exit(0)
-        except BaseException as error:
-            os.write(2, f"the submission's process failed: {error!r}\n".encode())
-            os._exit(70)
-
-    def enter_namespaces(self) -> None:
-        """See only this submission's processes, and have nothing to write but one bounded tmpfs."""
-        confine.unshare(confine.CLONE_NEWNS | confine.CLONE_NEWIPC)
-        confine.mount("none", "/", flags=confine.MS_REC | confine.MS_PRIVATE)
-        quiet = confine.MS_NOSUID | confine.MS_NODEV
-        confine.mount("proc", "/proc", "proc", quiet | confine.MS_NOEXEC)
-        uid = self.template.uid
-        options = f"size={self.limits.disk_bytes},nr_inodes={INODES},mode=755,uid={uid},gid={uid}"
-        confine.mount("tmpfs", ROOT, "tmpfs", quiet, options)
-        for name in ("work", "tmp", "shm"):
-            Path(ROOT, name).mkdir()
-            os.chown(Path(ROOT, name), uid, uid)
-        with open("/proc/self/mountinfo") as file:
-            points = [line.split()[4] for line in file]
-        # An environment that lies in /tmp has to stay in sight.
-        for point in filter(lambda point: point.startswith("/tmp/"), points):
-            target = Path(ROOT, point[1:])
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.mkdir() if os.path.isdir(point) else target.touch()
-            confine.mount(point, str(target), flags=confine.MS_BIND)
-        confine.mount(f"{ROOT}/tmp", "/tmp", flags=confine.MS_BIND | confine.MS_REC)
-        confine.mount(f"{ROOT}/shm", "/dev/shm", flags=confine.MS_BIND)
-
-    def keep_descriptors(self) -> None:
-        """Keep the connection and the standard streams; close everything else."""
-        null = os.open(os.devnull, os.O_RDONLY)
-        # Out of the way first: the new numbers may be in use.
-        wanted = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in (null, *self.descriptors[1:])]
-        wanted.append(fcntl.fcntl(self.descriptors[0], fcntl.F_DUPFD_CLOEXEC, 100))
-        for number, descriptor in enumerate(wanted):
-            os.dup2(descriptor, number, inheritable=number < 3)
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
-        self.connection = socket.socket(fileno=3)
-
-    async def serve(self) -> None:
-        """Write the assignment's files, then run cells as they come."""
-        for name, length in self.receive("start")["files"]:
-            path = Path(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self.inbox.take(self.connection, length))
-        self.publish("ready", {})
-        while True:
-            request = await self.wait_for("cell")
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            try:
-                reply = await self.kernel.run(request["code"], request["count"])
-            finally:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-            if os.getpid() != self.pid:
-                os._exit(0)  # a process that the cell's code forked and did not end
-            self.publish("done", _short(reply))
-
-    async def wait_for(self, op: str) -> dict:
-        """Wait for a message of one kind; what earlier cells left in the event loop goes on."""
-        loop = asyncio.get_running_loop()
-        while True:
-            while (message := self.inbox.next()) is None:
-                readable = loop.create_future()
-                loop.add_reader(self.connection, readable.set_result, None)
-                await readable
-                loop.remove_reader(self.connection)
-                self.inbox.feed(wire.chunk(self.connection))
-            if message["op"] == op:
-                return message
-
-    def receive(self, op: str) -> dict:
-        """Wait for a message of one kind; what an interrupt left unread goes by."""
-        while True:
-            message = wire.receive(self.connection, self.inbox)
-            if message["op"] == op:
-                return message
-
-    def publish(self, kind: str, content: dict) -> None:
-        """Send an output and wait until it has been taken, so that text before it comes first."""
-        if os.getpid() != self.pid:
-            return
-        with self.lock, _undisturbed():
-            self.sent += 1
-            message = {"kind": kind, "content": content, "number": self.sent}
-            packed = wire.pack(message)
-            if len(packed) > self.limits.output_bytes and kind != "done":
-                # It would not be kept: say how long it is, and spare both sides the rest.
-                message |= {"content": {}, "length": len(packed)}
-                packed = wire.pack(message)
-            self.connection.sendall(packed)
-            while self.receive("taken")["number"] < self.sent:
-                pass
-
-
-def _short(reply: dict) -> dict:
-    """Keep of a kernel's reply what decides about points, at a length that always arrives."""
-    if reply["status"] != "error":
-        return {"status": "ok"}
-    lines = [str(line)[:REPLY_LETTERS] for line in reply["traceback"][:REPLY_LINES]]
-    short = {name: str(reply[name])[:REPLY_LETTERS] for name in ("ename", "evalue")}
-    return {"status": "error", **short, "traceback": lines}
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Put an interrupt off: half a message would make the rest unreadable."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _status(pid: int) -> tuple[int, int]:

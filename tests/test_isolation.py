@@ -80,12 +80,16 @@ class Host:
         self.abstract.listen()
         for name in ("gradebook.db", "source.ipynb", "submitted.ipynb"):
             (folder / name).write_text(SECRET)
+        settings = folder.with_name(f"{folder.name}-settings") / "matplotlibrc"
+        settings.parent.mkdir()
+        settings.write_text("lines.linewidth: 7\n")
+        self.settings = settings
         self.process = subprocess.Popen(
             [sys.executable, "-c", COORDINATOR],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"SECRET": SECRET},
+            env=os.environ | {"SECRET": SECRET, "MATPLOTLIBRC": str(settings)},
             preexec_fn=None if user is None else lambda: become(user),
         )
 
@@ -93,6 +97,8 @@ class Host:
         self.process.stdin.close()
         assert self.process.wait(30) == 0
         self.process.stdout.close()
+        self.settings.unlink()
+        self.settings.parent.rmdir()
         for listener in (self.listener, self.unix, self.abstract):
             listener.close()
 
@@ -434,6 +440,18 @@ def test_defaults_leave_room_for_honest_work(host):
     assert done["points"] == {"check": 1}, done["cells"]
     assert done["events"] == []
     assert done["peak_bytes"] > GB
+
+
+def test_what_the_environment_has_in_tmp_stays_in_sight(host):
+    """Here a file, elsewhere a whole environment: a submission's own /tmp must not cover it."""
+    code = (
+        "import os, matplotlib\n"
+        "x = os.path.exists(os.environ['MATPLOTLIBRC']) * matplotlib.rcParams['lines.linewidth'] // 7\n"
+        "assert os.listdir(os.path.dirname(os.environ['MATPLOTLIBRC'])) == ['matplotlibrc']"
+    )
+    done = host.run([code, CHECK])
+    assert errors(done["cells"][0]) == []
+    assert done["points"] == {"check": 1}
 
 
 def test_repository_inside_a_shown_folder_is_covered(tmp_path):

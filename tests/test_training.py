@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ROOT
 from nbclient import NotebookClient
 from safetensors.torch import load_file, save, save_file
 from torch import nn
@@ -240,6 +241,13 @@ def test_fit_says_what_a_loss_is(loss, came):
         training.fit(model, loss, batches, 3)
 
 
+def test_lab_imports_nothing_of_the_rest():
+    for path in (ROOT / "autograder" / "lab").rglob("*.py"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if re.match(r"\s*(from|import) autograder\b", line):
+                assert re.match(r"from autograder\.lab(\.\w+)* import ", line), f"{path}: {line}"
+
+
 def test_lab_errors_have_one_base():
     for error in (DataError, TrainingError, WeightsError):
         assert issubclass(error, LabError)
@@ -282,6 +290,7 @@ def executed(tmp_path_factory):
 def test_progress_moves_in_a_live_front_end(executed):
     shown = executed[2][: executed[2].index("fitting: 200 steps", 1) + 1]
     assert len(shown) == 52
+    assert shown[0] == shown[51] == "fitting: 200 steps"
     assert shown[1] == f"fitting [{' ' * 24}] 4/200 loss 0.250"
     assert shown[25] == f"fitting [{'█' * 12}{' ' * 12}] 100/200 loss 0.010"
     assert shown[50] == f"fitting [{'█' * 24}] 200/200 loss 0.005"

@@ -35,8 +35,8 @@ LEFT_OUT = {
     "externals", "idlelib", "lib2to3", "site-packages", "test", "testing", "tests", "tkinter",
     "turtledemo",
 }  # fmt: skip
-# Parsing two thousand files of torch takes 14 s; this finds 3,199 of 3,202 docstrings, and one
-# string that is none.
+# Parsing the two thousand files of torch takes 14 s. In 480 files this finds 3,199 of 3,202
+# docstrings, and one string that is none.
 DOCSTRING = re.compile(r':[ \t]*(?:#[^\n]*)?\n\s*[rR]?("""|\'\'\')(.*?)\1', re.DOTALL)
 # Where the prose ends: a heading of parameters or examples, a field, a directive, code.
 SECTION = re.compile(

@@ -1,0 +1,183 @@
+"""The process of one submission: a fork of the template that gives up every right and runs cells.
+
+It stays under the control of the student's code from the first cell on. Nothing that it sends is
+believed: `process` and `outputs` check and bound it.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import random
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from autograder import confine, wire
+from autograder.kernel import Kernel
+from autograder.limits import Limits
+
+INODES = 20_000  # files and folders that the tmpfs may hold
+# Where a notebook seeds nothing, a kernel's random numbers differ; here they and scores repeat.
+SEED = 0
+REPLY_LETTERS, REPLY_LINES = 2000, 100
+
+
+class Child:
+    """The process of one submission.
+
+    `descriptors` are its connection and its two standard streams, `folder` is what it may write
+    in, `uid` whom it is to be in the current namespace; None leaves it what it is, unisolated.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        limits: Limits,
+        descriptors: list[int],
+        folder: Path,
+        uid: int | None,
+    ):
+        self.kernel, self.limits, self.descriptors = kernel, limits, descriptors
+        self.folder, self.uid = folder, uid
+        self.pid = os.getpid()
+        self.inbox = wire.Inbox()
+        self.sent = 0
+        self.lock = threading.Lock()
+
+    def main(self) -> NoReturn:
+        """Give up every right, then run the cells that come."""
+        try:
+            os.setsid()
+            if self.uid is not None:
+                self.enter_namespaces(self.uid)
+            self.keep_descriptors()
+            if self.uid is not None:
+                confine.become_nobody(self.uid)
+                confine.filter_calls()
+            else:
+                confine.die_with_parent()
+            confine.limit(self.limits, count_processes=self.uid is not None)
+            os.makedirs(self.folder / "work", exist_ok=True)
+            os.chdir(self.folder / "work")
+            self.kernel.move()
+            self.kernel.session.publish = self.publish
+            random.seed(SEED)  # Python seeds it anew in every fork
+            loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(loop)
+            loop.run_until_complete(self.serve())
+        except wire.ClosedError:
+            os._exit(0)
+        except BaseException as error:
+            os.write(2, f"the submission's process failed: {error!r}\n".encode())
+        os._exit(70)
+
+    def enter_namespaces(self, uid: int) -> None:
+        """See only this submission's processes, and have nothing to write but one bounded tmpfs."""
+        confine.unshare(confine.CLONE_NEWNS | confine.CLONE_NEWIPC)
+        confine.mount("none", "/", flags=confine.MS_REC | confine.MS_PRIVATE)
+        quiet = confine.MS_NOSUID | confine.MS_NODEV
+        confine.mount("proc", "/proc", "proc", quiet | confine.MS_NOEXEC)
+        options = f"size={self.limits.disk_bytes},nr_inodes={INODES},mode=755,uid={uid},gid={uid}"
+        confine.mount("tmpfs", str(self.folder), "tmpfs", quiet, options)
+        for name in ("work", "tmp", "shm"):
+            (self.folder / name).mkdir()
+            os.chown(self.folder / name, uid, uid)
+        with open("/proc/self/mountinfo") as file:  # which writes a space as \040
+            points = [line.split()[4].encode().decode("unicode_escape") for line in file]
+        for point in points:
+            if point.startswith("/tmp/"):  # an environment that lies there has to stay in sight
+                target = self.folder / point[1:]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if not target.exists():
+                    target.mkdir() if os.path.isdir(point) else target.touch()
+                confine.mount(point, str(target), flags=confine.MS_BIND)
+        confine.mount(f"{self.folder}/tmp", "/tmp", flags=confine.MS_BIND | confine.MS_REC)
+        confine.mount(f"{self.folder}/shm", "/dev/shm", flags=confine.MS_BIND)
+
+    def keep_descriptors(self) -> None:
+        """Keep the connection and the standard streams; close everything else."""
+        null = os.open(os.devnull, os.O_RDONLY)
+        # Out of the way first: the new numbers may be in use.
+        wanted = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in (null, *self.descriptors[1:])]
+        wanted.append(fcntl.fcntl(self.descriptors[0], fcntl.F_DUPFD_CLOEXEC, 100))
+        for number, descriptor in enumerate(wanted):
+            os.dup2(descriptor, number, inheritable=number < 3)
+        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+        self.connection = socket.socket(fileno=3)
+
+    async def serve(self) -> None:
+        """Write the assignment's files, then run cells as they come."""
+        for name, length in self.receive("start")["files"]:
+            path = Path(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.inbox.take(self.connection, length))
+        self.publish("ready", {})
+        while True:
+            request = await self.wait_for("cell")
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            try:
+                reply = await self.kernel.run(request["code"], request["count"])
+            finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if os.getpid() != self.pid:
+                os._exit(0)  # a process that the cell's code forked and did not end
+            self.publish("done", _short(reply))
+
+    async def wait_for(self, op: str) -> dict:
+        """Wait for a message of one kind; what earlier cells left in the event loop goes on."""
+        loop = asyncio.get_running_loop()
+        while True:
+            while (message := self.inbox.next()) is None:
+                readable = loop.create_future()
+                loop.add_reader(self.connection, readable.set_result, None)
+                await readable
+                loop.remove_reader(self.connection)
+                self.inbox.feed(wire.chunk(self.connection))
+            if message["op"] == op:
+                return message
+
+    def receive(self, op: str) -> dict:
+        """Wait for a message of one kind; what an interrupt left unread goes by."""
+        while True:
+            message = wire.receive(self.connection, self.inbox)
+            if message["op"] == op:
+                return message
+
+    def publish(self, kind: str, content: dict) -> None:
+        """Send an output and wait until it has been taken, so that text before it comes first."""
+        if os.getpid() != self.pid:
+            return
+        with self.lock, _undisturbed():
+            self.sent += 1
+            message = {"kind": kind, "content": content, "number": self.sent}
+            packed = wire.pack(message)
+            if len(packed) > self.limits.output_bytes and kind != "done":
+                # It would not be kept: say how long it is, and spare both sides the rest.
+                message |= {"content": {}, "length": len(packed)}
+                packed = wire.pack(message)
+            self.connection.sendall(packed)
+            while self.receive("taken")["number"] < self.sent:
+                pass
+
+
+def _short(reply: dict) -> dict:
+    """Keep of a kernel's reply what decides about points, at a length that always arrives."""
+    if reply["status"] != "error":
+        return {"status": "ok"}
+    lines = [str(line)[:REPLY_LETTERS] for line in reply["traceback"][:REPLY_LINES]]
+    short = {name: str(reply[name])[:REPLY_LETTERS] for name in ("ename", "evalue")}
+    return {"status": "error", **short, "traceback": lines}
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put an interrupt off: half a message would make the rest unreadable."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
