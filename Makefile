@@ -6,7 +6,7 @@ endif
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all setup test lab book release sample notebooks style clean
+.PHONY: all setup test lab book release sample notebooks bench style clean
 
 all: setup
 	@$(BIN)/autograder all
@@ -21,7 +21,7 @@ test:
 lab: setup
 	@$(BIN)/jupyter lab
 
-book release sample notebooks: setup
+book release sample notebooks bench: setup
 	@$(BIN)/autograder $@
 
 style: setup

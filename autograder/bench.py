@@ -42,6 +42,7 @@ class Bench:
 
     def __init__(self, course: Course, folder: Path):
         self.course, self.folder = course, folder
+        self.plot_path = folder / "cost.png"
 
     def classroom(self, name: str, size: int) -> Pipeline:
         """Lay out a course folder with `size` submissions that end by themselves."""
@@ -87,6 +88,7 @@ class Bench:
                 ended.append(time.perf_counter() - ready)
                 inside += sum(record["seconds"] for record in outcome.record.values())
             profile.disable()
+        self._plot(ended)
         number = len(students) - len(warm)
         return {
             "start": ready - start,
@@ -96,14 +98,13 @@ class Bench:
             "ended": ended,
         }
 
-    def plot(self, ended: list[float]) -> Path:
-        """Draw the time of the n-th submission against n: the cost does not grow."""
-        path = self.folder / "cost.png"
+    def _plot(self, ended: list[float]) -> None:
+        """Draw the time of the n-th submission against n: a line where the cost is constant."""
         fig, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
         ax.plot(range(1, len(ended) + 1), ended)
         ax.set(xlabel="submissions graded", ylabel="seconds since the start")
-        fig.savefig(path, dpi=100)
-        return path
+        fig.savefig(self.plot_path, dpi=100)
+        plt.close(fig)
 
 
 def _parts(profile: cProfile.Profile, number: int) -> Iterator[tuple[str, float]]:

@@ -234,6 +234,38 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def bench(
+    stock: Annotated[int, typer.Option(help="submissions that both engines grade")] = 40,
+    many: Annotated[int, typer.Option(help="submissions that show whether the cost grows")] = 1000,
+    workers: Annotated[int, typer.Option(min=1)] = 2,
+) -> None:
+    """Grade a class with stock nbgrader and with the engine, side by side; say where time goes."""
+    from autograder.bench import Bench, slope
+
+    course = Course.find()
+    run = Bench(course, course.build / "bench")
+    console.print(f"stock nbgrader, {stock} submissions …")
+    plain = run.stock(stock)
+    console.print(f"  {plain * 1000:.0f} ms a submission\nthe engine, {stock} submissions …")
+    ours = run.engine(stock, workers)
+    table = Table("", "ms", title=f"One submission, {workers} workers, start-up left out")
+    table.add_row("stock nbgrader", f"{plain * 1000:.1f}")
+    table.add_row("the engine", f"{ours['each'] * 1000:.1f}")
+    table.add_row("  of which in the sandbox (on each worker)", f"{ours['sandbox'] * 1000:.1f}")
+    for part, seconds in ours["parts"].items():
+        table.add_row(f"  of which the coordinator's {part}", f"{seconds * 1000:.1f}")
+    table.add_row("start-up, once", f"{ours['start'] * 1000:.0f}")
+    console.print(table, f"ratio {plain / ours['each']:.1f}", highlight=False)
+    console.print(f"the engine, {many} submissions …")
+    early, late = slope(run.engine(many, workers)["ended"], min(stock, many // 3))
+    console.print(
+        f"  first {early * 1000:.1f} ms, last {late * 1000:.1f} ms a submission, "
+        f"ratio {late / early:.2f}; {run.plot_path.relative_to(course.root)}",
+        highlight=False,
+    )
+
+
 class Rate(ProgressColumn):
     """How many a second."""
 

@@ -8,7 +8,6 @@ import ctypes
 import errno
 import os
 import platform
-import resource
 import struct
 from pathlib import Path
 
@@ -60,7 +59,7 @@ SOCKET_FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, audit's name
 X32 = 0x40000000  # x86_64's second table of calls starts here
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
 
 
 def _call(name: str, *arguments: object) -> None:
@@ -138,6 +137,8 @@ def limit(limits: Limits, *, count_processes: bool) -> None:
 
     It counts processes by user: outside of a user namespace, all that the user runs.
     """
+    import resource  # Windows has none, and imports this module
+
     with open("/proc/self/statm") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     seconds = limits.cpu_seconds

@@ -8,7 +8,7 @@ import ast
 import copy
 import hashlib
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +24,7 @@ from autograder.sandbox import Limits, Sandbox, can_isolate
 GOAL = 0.95
 MOST = 500
 ANY = "any"  # which cell a mutant loses does not matter
-# A mutant that hangs or crashes is noticed by that; what it would have done afterwards is not asked.
+# A mutant that hangs or crashes is noticed by that; what it would do afterwards is not asked.
 LIMITS = Limits(cell_seconds=20, notebook_seconds=60, restarts=0)
 
 OPERATORS = {
@@ -57,8 +57,8 @@ COMMUTATIVE = (ast.Add, ast.Mult, ast.BitAnd, ast.BitOr, ast.BitXor)
 SYMMETRIC = {"transpose", "swapaxes"}  # the same axes in another order are the same
 OPPOSITES = {"min": "max", "max": "min", "any": "all", "all": "any", "tril": "triu"}
 OPPOSITES |= {"triu": "tril", "ones": "zeros", "zeros": "ones", "sum": "mean", "mean": "sum"}
-# Annotations change nothing; decorators and signatures are given.
-LEFT_ALONE = {"annotation", "returns", "decorator_list", "ctx", "op", "ops", "bases", "msg"}
+# Parts of a statement that change no result, or only the text of an error.
+LEFT_ALONE = {"annotation", "returns", "decorator_list", "bases", "msg"}
 
 
 @dataclass(frozen=True)
@@ -114,19 +114,25 @@ def sample(made: list[Answer], most: int = MOST) -> list[Answer]:
     return [answer for answer in made if digest(answer) in chosen]
 
 
-def grade(course: Course, stem: str, made: Iterable[Answer]) -> Iterator[Verdict]:
+def grade(
+    course: Course, stem: str, made: Iterable[Answer], sandbox: Sandbox | None = None
+) -> Iterator[Verdict]:
     """Run each mutant through the graded cells and yield what they say.
 
+    A sandbox that is given stays open, so that several problems share its start.
     Raises: AnswerError where the reference itself loses a cell.
     """
     notebook = bare(notebooks.read(course.source(stem)))
-    with Sandbox(LIMITS, isolate=can_isolate() is None) as sandbox:
-        lost = notebooks.reasons(sandbox.run(notebook, {}).notebook)
-        if lost:
-            raise AnswerError(f"{stem}: the reference itself loses {', '.join(lost)}")
-        for answer in made:
-            done = sandbox.run(fill(notebook, answer), {}).notebook
-            yield Verdict(answer, tuple(notebooks.reasons(done)))
+    if sandbox is None:
+        with Sandbox(isolate=can_isolate() is None) as sandbox:
+            yield from grade(course, stem, made, sandbox)
+        return
+    lost = notebooks.reasons(sandbox.run(notebook, {}, limits=LIMITS).notebook)
+    if lost:
+        raise AnswerError(f"{stem}: the reference itself loses {', '.join(lost)}")
+    for answer in made:
+        done = sandbox.run(fill(notebook, answer), {}, limits=LIMITS).notebook
+        yield Verdict(answer, tuple(notebooks.reasons(done)))
 
 
 def weigh(course: Course, stem: str, verdicts: list[Verdict]) -> Result:
@@ -161,7 +167,7 @@ def reasons(course: Course, stem: str) -> dict[str, str]:
 
 
 def bare(notebook: NotebookNode) -> NotebookNode:
-    """Return a copy with set-up, solution and graded cells alone: what earns points, and no more."""
+    """Return a copy with the set-up, solution and graded cells alone: the rest earns no point."""
     notebook = copy.deepcopy(notebook)
     notebook.cells = [cell for cell in notebook.cells if grading(cell)]
     return notebook
@@ -224,11 +230,8 @@ class Names:
     """Which names stand for values, and where."""
 
     def __init__(self, tree: ast.AST):
-        self.bound: dict[ast.AST | None, dict[str, int]] = {None: {}}  # function: name: line
-        self.attributes: set[str] = set()
-        for function in [tree, *ast.walk(tree)]:
-            if isinstance(function, ast.FunctionDef | ast.Module):
-                self.bound[function if isinstance(function, ast.FunctionDef) else None] = {}
+        self.bound = defaultdict(dict)  # function (None outside of all): name: line
+        self.attributes = set()  # of self
         for place in _places(tree):
             node, found = place.holder[place.key], self.bound[place.function]
             if isinstance(node, ast.arg):
@@ -246,13 +249,18 @@ class Names:
             for attr in sorted(self.attributes - {node.attr}):
                 yield _with(node, attr=attr)
         found = self.bound[function]
-        if isinstance(node, ast.Name) and node.id in found:
+        if isinstance(node, ast.Name) and node.id in found and node.id != "self":
             for name, line in found.items():
                 if name not in (node.id, "self") and line < node.lineno:
                     yield _with(node, id=name)
 
-    def is_value(self, name: str) -> bool:
-        return name != "self" and any(name in found for found in self.bound.values())
+    def is_value(self, node: ast.AST) -> bool:
+        """Tell x and self.x, which have methods, from torch.nn and self, which have functions."""
+        if isinstance(node, ast.Attribute):
+            return _of_self(node) or self.is_value(node.value)
+        if isinstance(node, ast.Name):
+            return node.id != "self" and any(node.id in found for found in self.bound.values())
+        return True
 
 
 def _of_self(node: ast.AST) -> bool:
@@ -344,8 +352,6 @@ def _variants(node: ast.AST, names: Names) -> Iterator[ast.AST]:
                 yield _with(node, test=ast.Constant(False))
             if not isinstance(node.test, ast.Compare):
                 yield _with(node, test=ast.UnaryOp(ast.Not(), node.test))
-        case ast.While():
-            yield _with(node, test=ast.Constant(False))
         case ast.Call():
             yield from _calls(node, names)
         case ast.Attribute(attr=attr) if attr in OPPOSITES:
@@ -358,12 +364,7 @@ def _calls(node: ast.Call, names: Names) -> Iterator[ast.AST]:
     """Yield a call's receiver or first argument without the call, and the arguments in disorder."""
     function = node.func
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    of_value = isinstance(function, ast.Attribute) and (
-        names.is_value(function.value.id)
-        if isinstance(function.value, ast.Name)
-        else not isinstance(function.value, ast.Attribute)
-    )
-    if of_value:
+    if isinstance(function, ast.Attribute) and names.is_value(function.value):
         yield function.value
     elif node.args and not isinstance(node.args[0], ast.Starred):
         yield node.args[0]

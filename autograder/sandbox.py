@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from typing import BinaryIO
@@ -92,6 +93,8 @@ class Sandbox:
         if self._process is not None and self._process.poll() is None:
             return
         self._end()
+        if sys.platform != "linux":
+            raise IsolationError("the engine needs Linux; elsewhere use 'nbgrader autograde'")
         reason = can_isolate() if self.isolate else None
         if reason:
             raise IsolationError(reason)

