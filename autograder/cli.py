@@ -235,6 +235,49 @@ def doctor() -> None:
 
 
 @app.command()
+def new(
+    stem: Annotated[str, typer.Argument(help="pNN_subject, for example p05_sagan_generator")],
+) -> None:
+    """Lay down a problem: notebook, answers and page; the tests fail until it is written."""
+    from autograder import scaffold
+
+    course = Course.find()
+    for path in scaffold.new(course, stem):
+        console.print(f"  {path.relative_to(course.root)}", highlight=False)
+    console.print("CONTRIBUTING.md says what comes next", highlight=False)
+
+
+@app.command()
+def mutants(problems: Problems = None) -> None:
+    """Change the reference solution in many ways and list the changes that no check notices.
+
+    Exit status: 1 where more than one in twenty of those that can be noticed is not.
+    """
+    from autograder import mutants as mutation
+
+    course = Course.find()
+    failed = False
+    for stem in course.select(problems or []):
+        chosen = mutation.sample(mutation.make(course, stem))
+        with _progress() as progress:
+            graded = mutation.grade(course, stem, chosen)
+            verdicts = list(progress.track(graded, len(chosen), description=stem.split("_")[0]))
+        result = mutation.weigh(course, stem, verdicts)
+        failed |= result.share < mutation.GOAL
+        console.print(
+            f"{stem}: {result.killed} of {result.total} mutants lose points, "
+            f"{len(result.equivalent)} are equivalent: {result.share:.1%} of those that matter",
+            highlight=False,
+        )
+        for answer in result.survivors:
+            console.print(f"  survives: {answer.name}: {answer.why}", markup=False, highlight=False)
+        for line in result.stale:
+            console.print(f"  mutants.toml: {line}", markup=False, highlight=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def bench(
     stock: Annotated[int, typer.Option(help="submissions that both engines grade")] = 40,
     many: Annotated[int, typer.Option(help="submissions that show whether the cost grows")] = 1000,
