@@ -98,17 +98,16 @@ def test_outcomes_say_scores_and_reasons(graded):
 
 
 def test_killed_templates_cost_no_submission(graded, tmp_path):
-    """Each time a submission ends, every process of the engine is killed."""
+    """Each time a submission ends, every process of the engine is killed; a second run mends it."""
     course, pipeline = lay_out(tmp_path)
-    with (
-        workers.local(2) as executor,
-        Grading(pipeline, classroom.STEM, isolate=ISOLATE) as grading,
-    ):
-        for _ in grading.run(grading.students([]), executor, ahead=2):
-            for process in psutil.Process().children(recursive=True):
-                with suppress(psutil.Error):  # some end by themselves, with their parents
-                    if "autograder.template" in " ".join(process.cmdline()):
-                        process.send_signal(signal.SIGKILL)
+    with workers.local(2) as executor:
+        with Grading(pipeline, classroom.STEM, isolate=ISOLATE) as grading:
+            for _ in grading.run(grading.students([]), executor, ahead=2):
+                for process in psutil.Process().children(recursive=True):
+                    with suppress(psutil.Error):  # some end by themselves, with their parents
+                        if "autograder.template" in " ".join(process.cmdline()):
+                            process.send_signal(signal.SIGKILL)
+        assert all(o.status != "failed" for o in grade(pipeline, executor).values())
     assert classroom.tables(course) == classroom.tables(graded[0])
 
 
