@@ -125,7 +125,7 @@ class Child:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
             if os.getpid() != self.pid:
                 os._exit(0)  # a process that the cell's code forked and did not end
-            self.publish("done", _short(reply))
+            self.publish("done", {"count": request["count"], **_short(reply)})
 
     async def wait_for(self, op: str) -> dict:
         """Wait for a message of one kind; what earlier cells left in the event loop goes on."""

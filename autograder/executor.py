@@ -21,11 +21,11 @@ _sandboxes: dict[tuple[int, bool], Sandbox] = {}  # by process and isolation
 
 
 class Executor(Execute):
-    """Runs a submission in a fork of a warm process, isolated. Only Linux can; elsewhere nbgrader's
-    own executor does the work, which does not isolate.
+    """Runs a submission in a fork of a warm process, isolated.
 
-    What it notes goes to the log and to resources["autograder"]: isolated, seconds, peak_bytes,
-    events.
+    Only Linux can. Elsewhere nbgrader's own executor does the work, and the log says that it does
+    not isolate. What happened goes to the log too, and to resources["autograder"]: isolated,
+    seconds, peak_bytes and events.
     """
 
     isolate = Bool(

@@ -211,6 +211,7 @@ def _spare_user() -> int | None:
 def _arguments() -> list[str]:
     """Say to bubblewrap what to show and what to take away."""
     arguments = ["--unshare-all", "--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL"]
+    # It ends with the thread that starts it; a sandbox that another thread uses then starts anew.
     arguments += ["--die-with-parent", "--hostname", "sandbox", "--proc", "/proc", "--dev", "/dev"]
     arguments += ["--tmpfs", "/tmp", "--dir", "/submission"]
     prefixes = {Path(sys.prefix), Path(sys.base_prefix), PACKAGE}

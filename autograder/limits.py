@@ -74,7 +74,7 @@ class Event:
     cell: str
     """The grade_id of the cell, or its id; empty where no cell is concerned."""
     kind: str
-    """A limit of Limits.text, or crash, protocol or not run."""
+    """One that Limits.text knows, or crash."""
     message: str
 
     def __str__(self) -> str:

@@ -78,12 +78,11 @@ class Collector:
             elif text:
                 self._process("stream", {"name": name, "text": text})
 
-    def finish(self, errors: list[NotebookNode]) -> None:
-        """Close the cell with errors of the grader's own."""
+    def finish(self) -> None:
+        """Put what is left of the text among the outputs, and say so where something is missing."""
         if self.cut:
             self._text["stdout"].append(f"\n[cut here: {self.limits.text('output')}]\n")
         self.flush()
-        self.cell.outputs += errors
 
     def close(self) -> None:
         """Store the state of widgets in the notebook, as nbclient does."""
@@ -143,9 +142,5 @@ def _is_output(kind: str, content: dict[str, Any]) -> bool:
 def is_error(content: dict[str, Any]) -> bool:
     """Say whether something has an error's name, value and traceback."""
     lines = content.get("traceback")
-    texts = [
-        content.get("ename"),
-        content.get("evalue"),
-        *(lines if isinstance(lines, list) else [0]),
-    ]
-    return all(isinstance(text, str) for text in texts)
+    texts = [content.get("ename"), content.get("evalue")]
+    return isinstance(lines, list) and all(isinstance(text, str) for text in [*texts, *lines])

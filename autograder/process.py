@@ -6,7 +6,7 @@ import socket
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from autograder import wire
@@ -49,6 +49,7 @@ class Process:
         self.peak_bytes = 0
         self._end: dict[str, Any] | None = None  # the template's last word
         self._interrupting = False
+        self._count = 0  # the number of the cell that runs
         self._orders, self._inbox = wire.Inbox(), wire.Inbox(limits.output_bytes + SPARE)
         self._queue: deque[dict[str, Any]] = deque()
         self._connection, theirs = socket.socketpair()
@@ -59,7 +60,8 @@ class Process:
             os.set_blocking(ours, False)
             self._streams[ours] = name
             ends.append(end)
-        self._poll = select.poll()
+        self._poll, self._controls = select.poll(), select.poll()
+        self._controls.register(control, select.POLLIN)
         for descriptor in (control.fileno(), self._connection.fileno(), *self._streams):
             self._poll.register(descriptor, select.POLLIN)
         try:
@@ -94,6 +96,9 @@ class Process:
     def run(self, code: str, count: int, sink: Collector, seconds: float, limit: str) -> Ending:
         """Run a cell as number `count` for at most `seconds`, the limit called `limit`."""
         ending = Ending()
+        self._count = count
+        # An earlier cell may have sent its end twice.
+        self._queue = deque(message for message in self._queue if message["kind"] != "done")
         deadline = time.monotonic() + seconds
         self._send(wire.pack({"op": "cell", "code": code, "count": count}))
         while True:
@@ -117,9 +122,15 @@ class Process:
             elif message["kind"] == "reached":
                 ending.reached.append(message["limit"])
             elif message["kind"] == "end":
-                ending.stopped = ending.stopped or message["over"]
-                ending.status = message["status"]
-                return ending
+                return replace(
+                    ending, stopped=ending.stopped or message["over"], status=message["status"]
+                )
+
+    def ended(self) -> Ending | None:
+        """Say how the process ended between two cells; None where it did not."""
+        while self._end is None and self._controls.poll(0):
+            self._hear()
+        return self._end and Ending(stopped=self._end["over"], status=self._end["status"])
 
     def _start(self, files: dict[str, bytes]) -> None:
         sizes = [[name, len(content)] for name, content in files.items()]
@@ -153,7 +164,8 @@ class Process:
                 self._hear()
                 if self._end:  # what the process wrote before it ended is still on the way
                     self._drain(sink)
-                    self._listen(sink)
+                    while not sink.flooded and self._listen(sink):
+                        pass
         return self._queue.popleft()
 
     def _read(self, descriptor: int, sink: Collector) -> bool:
@@ -174,27 +186,32 @@ class Process:
             while not sink.flooded and self._read(descriptor, sink):
                 pass
 
-    def _listen(self, sink: Collector) -> None:
-        """Take the process's messages: outputs go to the sink, behind the text before them."""
-        while True:
-            try:
-                chunk = self._connection.recv(CHUNK)
-            except (BlockingIOError, ConnectionError):
-                return
-            if not chunk:
-                self._forget(self._connection.fileno())
-                return
-            self._inbox.feed(chunk)
-            while message := self._inbox.next():
-                self._take(message, sink)
+    def _listen(self, sink: Collector) -> bool:
+        """Take messages of the process, outputs behind the text before them; say as `_read`."""
+        try:
+            chunk = self._connection.recv(CHUNK)
+        except (BlockingIOError, ConnectionError):
+            return False
+        if not chunk:
+            self._forget(self._connection.fileno())
+            return False
+        self._inbox.feed(chunk)
+        while (message := self._inbox.next()) is not None:
+            self._take(message, sink)
+        return True
 
     def _take(self, message: dict[str, Any], sink: Collector) -> None:
         kind, content = message.get("kind"), message.get("content")
         length, number = message.get("length", 0), message.get("number")
         if not isinstance(kind, str) or not isinstance(content, dict):
             raise wire.ProtocolError(f"expected a kind and a content, got {sorted(message)}")
-        if kind == "done" and content.get("status") != "ok" and not is_error(content):
-            raise wire.ProtocolError("expected a status or an error at the end of a cell")
+        if kind == "done" and not (
+            content.get("count") == self._count
+            and (content.get("status") == "ok" or is_error(content))
+        ):
+            raise wire.ProtocolError(
+                f"expected how cell {self._count} ended, got {sorted(content)}"
+            )
         self._drain(sink)
         if kind in ("ready", "done"):
             self._queue.append({"kind": kind, "content": content})

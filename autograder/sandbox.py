@@ -21,7 +21,6 @@ __all__ = ["Event", "Execution", "Limits", "Sandbox", "can_isolate"]
 
 START_SECONDS = 120  # imports from a cold disk
 CLOSE_SECONDS = 5
-TRIALS = 2  # of a submission whose template died, which its own code cannot bring about
 
 
 class Sandbox:
@@ -34,6 +33,7 @@ class Sandbox:
     def __init__(self, limits: Limits | None = None, isolate: bool = True):
         self.limits, self.isolate = limits or Limits(), isolate
         self._lock = threading.Lock()
+        self._closing = False
         self._process: subprocess.Popen | None = None
         self._control: socket.socket | None = None
         self._language: dict = {}
@@ -61,33 +61,40 @@ class Sandbox:
         """
         limits = limits or self.limits
         kept, events = fitting(files, limits)
+
+        def attempt() -> Execution:
+            try:
+                self._start()
+                submission = Submission(notebook, self.isolate, limits)
+                submission.execution.events += events
+                return submission.run(lambda: Process(self._control, limits, kept), stop_after)
+            except BaseException as error:
+                if isinstance(error, TemplateDiedError) or not isinstance(error, GradingError):
+                    self._end()  # after Ctrl-C, for one, nobody knows what it still does
+                raise
+
         with self._lock:
-            for trial in range(1, TRIALS + 1):
-                try:
-                    self._start()
-                    submission = Submission(notebook, self.isolate, limits)
-                    submission.execution.events += events
-                    done = submission.run(lambda: Process(self._control, limits, kept), stop_after)
-                except TemplateDiedError:
-                    self._end()
-                    if trial == TRIALS:
-                        raise
-                except GradingError:
+            try:
+                done = attempt()
+            except TemplateDiedError:
+                if self._closing:
                     raise
-                except (
-                    BaseException
-                ):  # Ctrl-C, for one: what state the template is in, nobody knows
-                    self._end()
-                    raise
-                else:
-                    done.notebook.metadata.language_info = self._language
-                    return done
-        raise AssertionError("unreachable")
+                done = attempt()  # isolated code cannot end a template: it was something else
+            done.notebook.metadata.language_info = self._language
+            return done
 
     def close(self) -> None:
-        """End the template. The sandbox can be used again."""
-        with self._lock:
+        """End the template, and with it what another thread runs in it; it raises GradingError."""
+        self._closing = True
+        while not self._lock.acquire(timeout=0.1):
+            process = self._process
+            if process is not None:
+                process.kill()
+        try:
             self._end()
+        finally:
+            self._closing = False
+            self._lock.release()
 
     def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:

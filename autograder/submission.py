@@ -108,21 +108,27 @@ class Submission:
     def _run_until(self, stop: int) -> tuple[int, str]:
         """Run cells; give the place of the first that was left, and the limit that is behind it."""
         for place in range(stop):
-            if why := self._renew():
+            if why := self._renew(place):
                 return place, why
             self._run(place)
         return stop, ""
 
-    def _renew(self) -> str:
+    def _renew(self, next_place: int) -> str:
         """Have a process in which all completed cells have run; say which limit forbids it."""
+        ending = self.process and self.process.ended()
+        if ending:
+            self._lose()
+            kind, text = self._blame(ending)
+            last = max(0, next_place - 1)  # what it left behind must have done it
+            self._note(last, kind, f"after its end, {text}")
+            self.completed = [place for place in self.completed if place != last]
         while True:
+            again: list[int] = []
             if self.process is None:
                 if self.lost > self.limits.restarts:
                     return "restarts"
                 self.process = self.start()
                 again = list(self.completed)
-            else:
-                again = []
             for place in again:
                 if self._left() <= 0:
                     return "notebook"
@@ -162,7 +168,7 @@ class Submission:
             self._note(place, "output", self.limits.text("output"))
         if self.collector.blind:
             errors.append(error(LIMIT, self.limits.text("output")))
-        self.collector.finish([])
+        self.collector.finish()
         if ending.reply is not None and not ending.stopped:
             Execute.on_cell_executed(None, cell=cell, execute_reply={"content": ending.reply})
         cell.outputs += errors
@@ -175,9 +181,12 @@ class Submission:
         _, cell = self.cells[place]
         ending = self.process.run(cell.source, place + 1, sink, seconds, limit)
         if ending.reply is None:
-            self._let_go()
-            self.lost += 1
+            self._lose()
         return ending
+
+    def _lose(self) -> None:
+        self._let_go()
+        self.lost += 1
 
     def _let_go(self) -> None:
         process, self.process = self.process, None

@@ -3,7 +3,6 @@
 It reads requests from its one socket, forks, watches what it forked, and never sees a notebook, a
 grade or a file of the course. Isolated, it runs in bubblewrap with all rights over its own
 namespaces and none outside of them; a fork takes namespaces of its own and then drops every right.
-The judge's processes are to be forked from a template in the same way.
 """
 
 import contextlib
@@ -68,6 +67,7 @@ REHEARSAL = [
 def main() -> None:
     """Serve the socket whose descriptor is the first argument; the second is one of USERS."""
     control = socket.socket(fileno=int(sys.argv[1]))
+    control.set_inheritable(False)
     uid = USERS[sys.argv[2]]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     kernel = warm()
@@ -180,7 +180,8 @@ class Watch:
         inbox = self.template.inbox
         message = wire.receive(self.template.control, inbox)
         if message["op"] == "interrupt":
-            os.killpg(self.child, signal.SIGINT)
+            with contextlib.suppress(ProcessLookupError):  # it may just have ended
+                os.killpg(self.child, signal.SIGINT)
             self.template.control.sendall(wire.pack({"op": "interrupted"}))
             return True
         return False

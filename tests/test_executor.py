@@ -2,7 +2,9 @@
 
 import logging
 import re
+import threading
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -184,6 +186,13 @@ def run(sandbox):
     return run
 
 
+@pytest.fixture
+def unrehearsed(monkeypatch):
+    """Templates that start in half the time, and are slow at first."""
+    start = "from autograder import template; template.REHEARSAL.clear(); template.main()"
+    monkeypatch.setattr("autograder.sandbox.START", start)
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory, sandbox):
     """Every behaviour, run by nbgrader's executor and by the engine."""
@@ -254,7 +263,7 @@ CRASHES = {
 def test_crash_costs_its_cell_and_what_needs_it(run, name):
     done = run(
         [
-            "print('once'); x = [1]",
+            "print('once'); display('shown'); x = [1]",
             "x.append(2)",
             f"import os\nprint('last words', flush=True)\n{CRASHES[name]}\ny = 3",
             ("free", "assert x == [1, 2]"),
@@ -264,12 +273,31 @@ def test_crash_costs_its_cell_and_what_needs_it(run, name):
     )
     first, _, crashed, _, needs, last = done.notebook.cells
     assert text(first) == "once\n"
+    assert [len(cell.outputs) for cell in done.notebook.cells[:4]] == [2, 0, 2, 0]
     assert text(crashed).startswith("last words\n")
     assert errors(crashed) == ["CellCrashError"]
     assert points(done.notebook) == {"free": 1, "needs": 0}
     assert errors(needs) == ["NameError"]
     assert text(last) == "7 \n"
     assert [cell.execution_count for cell in done.notebook.cells] == [1, 2, 3, 4, 5, 6]
+    assert kinds(done) == ["crash"]
+
+
+def test_process_that_ends_between_cells_costs_no_check(run, monkeypatch):
+    """What a cell left running ends the process when that cell is done."""
+    original = process.Process.run
+
+    def wait_for_the_end(self, code, *arguments):
+        ending = original(self, code, *arguments)
+        if "Timer" in code:
+            assert self._controls.poll(20_000)
+        return ending
+
+    monkeypatch.setattr(process.Process, "run", wait_for_the_end)
+    late = "import os, threading\nthreading.Timer(0.2, os._exit, [1]).start()\n'fine'"
+    done = run(["y = 1", late, ("free", "assert y == 1")])
+    assert points(done.notebook) == {"free": 1}
+    assert [len(cell.outputs) for cell in done.notebook.cells] == [0, 1, 0]
     assert kinds(done) == ["crash"]
 
 
@@ -415,7 +443,8 @@ FORGERIES = {
     "list": b"\x00\x00\x00\x02[]",
     "deep": wire.LENGTH.pack(2000) + b"[" * 1000 + b"]" * 1000,
     "kind": wire.pack({"kind": 5, "content": {}}),
-    "done": wire.pack({"kind": "done", "content": {"status": "error"}}),
+    "done": wire.pack({"kind": "done", "content": {"status": "error", "count": 2}}),
+    "count": wire.pack({"kind": "done", "content": {"status": "ok", "count": 3}}),
 }
 
 
@@ -444,13 +473,7 @@ def test_forged_output_is_left_out(run, content):
     assert errors(done.notebook.cells[1]) == []
 
 
-def test_template_that_died_is_replaced(run, sandbox):
-    run(["x = 1"])
-    sandbox._process.kill()
-    sandbox._process.wait()
-    assert points(run([("check", "assert True")]).notebook) == {"check": 1}
-
-
+@pytest.mark.usefixtures("unrehearsed")
 def test_template_that_dies_under_a_submission_is_tried_once_more(run, sandbox, monkeypatch):
     trials = []
     original = process.Process.run
@@ -466,14 +489,45 @@ def test_template_that_dies_under_a_submission_is_tried_once_more(run, sandbox, 
     assert len(trials) == 2
 
 
+@pytest.mark.usefixtures("unrehearsed")
+def test_template_that_died_is_replaced(run, sandbox):
+    sandbox._process.kill()
+    sandbox._process.wait()
+    assert points(run([("check", "assert True")]).notebook) == {"check": 1}
+
+
 def test_host_that_cannot_isolate_refuses(monkeypatch):
     monkeypatch.setattr("autograder.sandbox.can_isolate", lambda: "run this")
     with Sandbox() as refusing, pytest.raises(IsolationError, match="run this"):
         refusing.run(notebook(["1"]), {})
+
+
+@pytest.mark.usefixtures("unrehearsed")
+def test_limits_hold_without_isolation():
+    """Where nothing else can be promised: an endless call is killed, nothing is left behind."""
+    left = (
+        "subprocess.Popen(['sleep', '98764'], start_new_session=True)\nos.fork() or time.sleep(999)"
+    )
     with Sandbox(isolate=False) as open_one:
-        done = open_one.run(notebook(["import os", ("check", "assert os.getcwd()")]), {})
+        done = open_one.run(
+            notebook(
+                [
+                    f"import os, subprocess, time\n{left}",
+                    "import collections, itertools\ncollections.deque(itertools.repeat(0), maxlen=0)",
+                    "import threading\n"
+                    "while True: threading.Thread(target=threading.Event().wait).start()",
+                    ("check", "assert os.getcwd()"),
+                ]
+            ),
+            {},
+            limits=Limits(cell_seconds=1, grace_seconds=0.5, processes=20),
+        )
+        open_one.run(notebook(["1"]), {})  # starts when the last process of the one before is gone
     assert not done.isolated
+    assert kinds(done) == ["timeout", "processes"]
     assert points(done.notebook) == {"check": 1}
+    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not any(b"98764" in line for line in lines)
 
 
 @pytest.fixture
@@ -584,3 +638,26 @@ def test_elsewhere_nbgraders_executor_does_the_work(monkeypatch):
     monkeypatch.setattr(executor.sys, "platform", "darwin")
     monkeypatch.setattr(Execute, "preprocess", lambda self, nb, resources, km: ("stock", resources))
     assert Executor().preprocess(None, {})[1]["autograder"]["isolated"] is False
+
+
+def test_close_ends_what_another_thread_runs(sandbox, monkeypatch):
+    started, said = threading.Event(), []
+    original = process.Process.run
+
+    def tell(self, *arguments):
+        started.set()
+        return original(self, *arguments)
+
+    def run():
+        with pytest.raises(GradingError) as raised:
+            sandbox.run(notebook(["while True: pass"]), {})
+        said.append(raised.value)
+
+    monkeypatch.setattr(process.Process, "run", tell)
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert started.wait(60)
+    sandbox.close()
+    thread.join(60)
+    assert said
+    assert sandbox._process is None
