@@ -28,7 +28,11 @@ c.TagRemovePreprocessor.enabled = True
 c.TagRemovePreprocessor.remove_cell_tags = ["book-only"]
 c.ClearMetadataPreprocessor.enabled = True
 c.ClearMetadataPreprocessor.preserve_cell_metadata_mask = ["nbgrader"]
-c.ClearMetadataPreprocessor.preserve_nb_metadata_mask = ["kernelspec", ("language_info", "name")]
+c.ClearMetadataPreprocessor.preserve_nb_metadata_mask = [
+    "autograder",
+    "kernelspec",
+    ("language_info", "name"),
+]
 c.ClearSolutions.code_stub = {"python": "# YOUR CODE HERE\nraise NotImplementedError"}
 
 # Grading: the engine executes, in the place of nbgrader's own executor; all else is nbgrader's.

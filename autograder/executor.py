@@ -64,14 +64,16 @@ class Executor(Execute):
         resources = {} if resources is None else resources
         if sys.platform != "linux":
             self.log.warning("student code runs without isolation: this host is not Linux")
-            resources["autograder"] = {"isolated": False, "events": []}
+            record = {"isolated": False, "events": []}
+            nb.metadata["autograder"] = resources["autograder"] = record
             return super().preprocess(nb, resources, km)
         if not self.isolate:
             self.log.warning("student code runs without isolation, as c.Executor.isolate says")
         limits = self.chosen_limits()
         files = beside(resources, limits.file_bytes + 1)
         done = shared(self.isolate).run(nb, files, limits=limits)
-        resources["autograder"] = done.record()
+        # The graded notebook keeps it: whether it was isolated, and which limits were hit.
+        done.notebook.metadata["autograder"] = resources["autograder"] = done.record()
         student = resources.get("nbgrader", {}).get("student", "")
         for event in done.events:
             self.log.warning("%s", f"{student}: {event}" if student else event)

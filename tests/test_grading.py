@@ -11,6 +11,7 @@ from autograder import answers, feedback, notebooks, release, report
 from autograder.course import Course
 from autograder.pipeline import Pipeline
 from autograder.sample import SampleClass
+from autograder.sandbox import can_isolate
 
 STEM = "p01_scaled_dot_product_attention"
 
@@ -85,6 +86,13 @@ def test_faulty_submissions_are_named_and_stop_nobody(classroom):
 def test_deleted_graded_cells_come_back(classroom):
     root, _, _ = classroom
     assert scores(root)["student07"].score == 10
+
+
+def test_graded_notebooks_record_whether_they_were_isolated(classroom):
+    root, _, _ = classroom
+    graded = notebooks.read(root / "autograded" / "student02" / STEM / f"{STEM}.ipynb")
+    assert graded.metadata.autograder.isolated is (can_isolate() is None)
+    assert graded.metadata.autograder.events == []
 
 
 def test_feedback_shows_messages_and_no_hidden_source(classroom):
