@@ -637,7 +637,10 @@ def test_wrong_limits_are_refused(wrong):
 def test_elsewhere_nbgraders_executor_does_the_work(monkeypatch):
     monkeypatch.setattr(executor.sys, "platform", "darwin")
     monkeypatch.setattr(Execute, "preprocess", lambda self, nb, resources, km: ("stock", resources))
-    assert Executor().preprocess(None, {})[1]["autograder"]["isolated"] is False
+    made = notebook(["1"])
+    done, resources = Executor().preprocess(made, {})
+    assert done == "stock"
+    assert resources["autograder"]["isolated"] is made.metadata.autograder["isolated"] is False
 
 
 def test_close_ends_what_another_thread_runs(sandbox, monkeypatch):
