@@ -1,120 +1,235 @@
-"""How fast the engine is, as ratios measured side by side in one run."""
+"""How fast the engine is, beside stock nbgrader: ratios measured in one run on one machine."""
 
-import cProfile
-import pstats
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_notebook
+from nbgrader.converters import Autograde
+from nbgrader.preprocessors import Execute
+from rich.table import Table
 from traitlets.config import Config
 
-from autograder import notebooks, release, sample, workers
+from autograder import answers, notebooks, release, sample, workers
 from autograder.course import Course
+from autograder.errors import GradingError
 from autograder.grading import Grading
 from autograder.pipeline import CONFIG, Pipeline
-from autograder.sandbox import Limits
+from autograder.sandbox import Limits, Sandbox
 
-STOCK = [
-    "nbgrader.preprocessors.Execute",
-    "nbgrader.preprocessors.IgnorePattern",
-    "nbconvert.preprocessors.ClearMetadataPreprocessor",
-    "nbgrader.preprocessors.LimitOutput",
-    "nbgrader.preprocessors.SaveAutoGrades",
-    "nbgrader.preprocessors.AssignLatePenalties",
-    "nbgrader.preprocessors.CheckCellMetadata",
-]
-# What the coordinator does, by the functions of Grading that do it.
-PARTS = {
-    "read": "_read",
-    "sanitise": "_prepare",
-    "record": "_finish",
-    "write": "_write",
-}
+# nbgrader's own list: an executor, and what this course runs after its own.
+STOCK = Autograde.autograde_preprocessors.default()
+MEMORY = "print(next(x for x in open('/proc/self/smaps_rollup') if x.startswith('Private_Dirty')))"
+# What a notebook may take: seconds of its own, and of one graded cell.
+NOTEBOOK_SECONDS, CELL_SECONDS = 30, 10
 
 
-class Bench:
-    """A class of copies of the sample class's first submissions, graded in more than one way."""
+class TimedExecute(Execute):
+    """nbgrader's own executor, and how long it took in all."""
 
-    def __init__(self, course: Course, folder: Path):
+    seconds = 0.0
+
+    def preprocess(self, *arguments: object, **keywords: object):
+        start = time.perf_counter()
+        try:
+            return super().preprocess(*arguments, **keywords)
+        finally:
+            TimedExecute.seconds += time.perf_counter() - start
+
+
+class TimedGrading(Grading):
+    """Grading that counts what the coordinator's steps take."""
+
+    def __init__(self, *arguments: object, **keywords: object):
+        super().__init__(*arguments, **keywords)
+        self.seconds = Counter()
+        for part, step in (("sanitising", "_prepare"), ("recording", "_finish")):
+            setattr(self, step, self._timed(part, getattr(self, step)))
+
+    def _timed(self, part: str, step):
+        @wraps(step)
+        def timed(*arguments: object):
+            start = time.perf_counter()
+            try:
+                return step(*arguments)
+            finally:
+                self.seconds[part] += time.perf_counter() - start
+
+        return timed
+
+
+@dataclass
+class Run:
+    """What one submission of a class took, in seconds, and when each of them was done."""
+
+    start: float
+    ended: list[float]
+    parts: dict[str, float]
+
+    @property
+    def each(self) -> float:
+        return self.ended[-1] / len(self.ended)
+
+    def slope(self, size: int) -> float:
+        """Compare the cost of the last `size` submissions with that of the first."""
+        return (self.ended[-1] - self.ended[-size - 1]) / self.ended[size - 1]
+
+
+class Classroom:
+    """A class of copies of the sample class's first submissions, graded in more than one way.
+
+    A short one has the set-up, the solution and the first two checks of the problem alone.
+    """
+
+    def __init__(self, course: Course, folder: Path, *, short: bool):
         self.course, self.folder = course, folder
-        self.plot_path = folder / "cost.png"
+        self.name = "two checks" if short else "all of p01, two figures among it"
+        self.source = notebooks.read(course.source(sample.STEM))
+        found = list(sample.submissions(course).values())[:-1]  # all but the one that crashes
+        self.submissions = [_cut(nb) for nb in found] if short else found
+        if short:
+            self.source = _cut(self.source)
 
-    def classroom(self, name: str, size: int) -> Pipeline:
-        """Lay out a course folder with `size` submissions that end by themselves."""
+    def lay_out(self, name: str, size: int) -> Pipeline:
+        """Write a course folder with `size` submissions."""
         root = self.folder / name
         shutil.rmtree(root, ignore_errors=True)
-        shutil.copytree(self.course.root / "source" / sample.STEM, root / "source" / sample.STEM)
-        shutil.copy(self.course.root / CONFIG, root)
         copy = Course(root)
+        copy.source(sample.STEM).parent.mkdir(parents=True)
+        copy.source(sample.STEM).write_text(notebooks.dumps(self.source), encoding="utf-8")
+        shutil.copy(self.course.root / CONFIG, root)
         release.generate(copy, sample.STEM)
-        texts = [notebooks.dumps(nb) for nb in sample.submissions(self.course).values()][:-1]
+        texts = [notebooks.dumps(notebook) for notebook in self.submissions]
         for number in range(size):
-            path = (
-                root / "submitted" / f"student{number:04d}" / sample.STEM / f"{sample.STEM}.ipynb"
-            )
-            path.parent.mkdir(parents=True)
-            path.write_text(texts[number % len(texts)], encoding="utf-8")
+            folder = root / "submitted" / f"student{number:04d}" / sample.STEM
+            folder.mkdir(parents=True)
+            text = texts[number % len(texts)]
+            (folder / f"{sample.STEM}.ipynb").write_text(text, encoding="utf-8")
         return Pipeline(copy, root=root, log=root / "nbgrader.log")
 
-    def stock(self, size: int) -> float:
-        """Give the seconds a submission that stock nbgrader takes, its start left out."""
-        pipeline = self.classroom("stock", size)
-        pipeline.config.merge(Config(Autograde={"autograde_preprocessors": STOCK}))
+    def stock(self, size: int) -> tuple[float, float]:
+        """Give the seconds a submission that stock nbgrader takes, and those in its executor."""
+        pipeline = self.lay_out("stock", size + 1)
+        steps = [TimedExecute, *STOCK[1:]]
+        pipeline.config.merge(Config(Autograde={"autograde_preprocessors": steps}))
         pipeline.autograde(sample.STEM, "student0000")
-        start = time.perf_counter()
+        start, TimedExecute.seconds = time.perf_counter(), 0.0
         pipeline.autograde(sample.STEM, "student*", force=False)
-        return (time.perf_counter() - start) / (size - 1)
+        return (time.perf_counter() - start) / size, TimedExecute.seconds / size
 
-    def engine(self, size: int, count: int) -> dict:
-        """Grade with `count` workers and say where the time went, in seconds."""
-        pipeline = self.classroom(f"engine{size}", size)
+    def engine(self, size: int, count: int) -> Run:
+        """Grade with `count` workers, the start of their templates left out and told."""
+        warm = 2 * count
+        pipeline = self.lay_out("engine", size + warm)
         start = time.perf_counter()
         with (
-            Grading(pipeline, sample.STEM, limits=Limits()) as grading,
+            TimedGrading(pipeline, sample.STEM, limits=Limits()) as grading,
             workers.local(count) as executor,
         ):
             students = grading.students([])
-            warm = students[: 2 * count]
-            list(grading.run(warm, executor, ahead=2 * count))
-            ready = time.perf_counter()
-            profile, ended, inside = cProfile.Profile(), [], 0.0
-            profile.enable()
-            for outcome in grading.run(students[2 * count :], executor, ahead=2 * count):
+            list(grading.run(students[:warm], executor, ahead=warm))
+            grading.seconds.clear()
+            ready, ended, inside = time.perf_counter(), [], 0.0
+            for outcome in grading.run(students[warm:], executor, ahead=warm):
                 ended.append(time.perf_counter() - ready)
                 inside += sum(record["seconds"] for record in outcome.record.values())
-            profile.disable()
-        self._plot(ended)
-        number = len(students) - len(warm)
-        return {
-            "start": ready - start,
-            "each": ended[-1] / number,
-            "sandbox": inside / number,
-            "parts": dict(_parts(profile, number)),
-            "ended": ended,
-        }
-
-    def _plot(self, ended: list[float]) -> None:
-        """Draw the time of the n-th submission against n: a line where the cost is constant."""
-        fig, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
-        ax.plot(range(1, len(ended) + 1), ended)
-        ax.set(xlabel="submissions graded", ylabel="seconds since the start")
-        fig.savefig(self.plot_path, dpi=100)
-        plt.close(fig)
+        parts = {part: seconds / size for part, seconds in grading.seconds.items()}
+        return Run(ready - start, ended, {"in the sandbox, on each worker": inside / size, **parts})
 
 
-def _parts(profile: cProfile.Profile, number: int) -> Iterator[tuple[str, float]]:
-    """Give the seconds a submission that each part of the coordinator took."""
-    stats = pstats.Stats(profile).stats
-    for name, function in PARTS.items():
-        found = [entry for (file, _, called), entry in stats.items() if called == function]
-        yield name, sum(entry[3] for entry in found) / number
+def _cut(notebook: NotebookNode) -> NotebookNode:
+    """Leave out all that stands behind the second graded cell."""
+    cut = notebooks.canonical(notebook)
+    graded = [n for n, cell in enumerate(cut.cells) if answers.grading(cell).get("grade")]
+    del cut.cells[graded[1] + 1 :]
+    return cut
 
 
-def slope(ended: list[float], size: int) -> tuple[float, float]:
-    """Give the seconds a submission over the first and over the last `size` of a run."""
-    return ended[size - 1] / size, (ended[-1] - ended[-size - 1]) / size
+def speed(course: Course, *, size: int, many: int, count: int) -> Iterator[Table | str]:
+    """Grade a class with stock nbgrader and with the engine; then a long one with the engine."""
+    folder = course.build / "bench"
+    for short in (True, False):
+        classroom = Classroom(course, folder, short=short)
+        yield f"{size} submissions, {classroom.name}: with stock nbgrader, then with the engine …"
+        stock, inside = classroom.stock(size)
+        run = classroom.engine(size, count)
+        table = Table("", "ms", title=f"One submission of {size} ({classroom.name})")
+        table.add_row("stock nbgrader", f"{stock * 1000:.0f}")
+        table.add_row("  in its executor", f"{inside * 1000:.0f}")
+        table.add_row("  around it", f"{(stock - inside) * 1000:.0f}")
+        table.add_row(f"the engine, {count} workers", f"{run.each * 1000:.0f}")
+        for part, seconds in run.parts.items():
+            table.add_row(f"  {part}", f"{seconds * 1000:.0f}")
+        table.add_row("  start-up of all, once, left out", f"{run.start * 1000:.0f}")
+        table.add_row("stock / engine", f"{stock / run.each:.1f} times")
+        yield table
+    classroom = Classroom(course, folder, short=True)
+    yield f"the engine, {many} submissions, {classroom.name} …"
+    run = classroom.engine(many, count)
+    few = min(size, many // 3)
+    yield (
+        f"{run.each * 1000:.0f} ms each; the last {few} took {run.slope(few):.2f} times as long "
+        f"as the first {few}: {_plot(run, folder / 'cost.png').relative_to(course.root)}"
+    )
+
+
+def memory() -> Iterator[str]:
+    """Say what a worker's process holds beyond its template after a short torch notebook."""
+    cells = ["import torch\nx = torch.randn(50, 50) @ torch.randn(50, 50)", MEMORY]
+    with Sandbox(Limits()) as sandbox:
+        done = sandbox.run(new_notebook(cells=[new_code_cell(cell) for cell in cells]), {})
+    kilobytes = int(done.notebook.cells[-1].outputs[0].text.split()[1])
+    yield f"memory of a short torch notebook beyond its template: {kilobytes / 1024:.0f} MB"
+
+
+def own_time(course: Course) -> Iterator[Table | str]:
+    """Run every notebook of the course in one process on one core and say what it takes."""
+    yield "each notebook by itself, warm, on one core …"
+    table = Table("notebook", "s", "slowest graded cell", "s", "MB", title="What notebooks take")
+    with Sandbox(Limits(notebook_seconds=300)) as sandbox:
+        for path in [*course.chapters, *map(course.source, course.stems())]:
+            files = {p.name: p.read_bytes() for p in path.parent.iterdir() if _is_beside(p, path)}
+            done = sandbox.run(notebooks.read(path), files)
+            outputs = [out for cell in done.notebook.cells for out in cell.get("outputs", [])]
+            failed = [out.ename for out in outputs if out.output_type == "error"]
+            if failed:
+                raise GradingError(f"{path.stem} does not run: {failed[0]}; run 'make test'")
+            graded = [
+                answers.grading(cell)["grade_id"] for cell in answers.graded_cells(done.notebook)
+            ]
+            slowest = max(graded, key=done.cell_seconds.get, default="")
+            table.add_row(
+                path.stem,
+                _limited(done.seconds, NOTEBOOK_SECONDS),
+                slowest,
+                _limited(done.cell_seconds[slowest], CELL_SECONDS) if slowest else "",
+                f"{done.peak_bytes / (1 << 20):.0f}",
+            )
+    yield table
+
+
+def _is_beside(path: Path, notebook: Path) -> bool:
+    return path.is_file() and path.suffix != ".ipynb" and notebook.parent.name != "chapters"
+
+
+def _limited(seconds: float, most: float) -> str:
+    return f"{seconds:.1f}" + (f" [red](over {most})[/red]" if seconds > most else "")
+
+
+def _plot(run: Run, path: Path) -> Path:
+    """Draw the time of the n-th submission against n: a line where the cost is constant."""
+    fig, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    ax.plot(range(1, len(run.ended) + 1), run.ended)
+    ax.set(xlabel="submissions graded", ylabel="seconds since the start")
+    fig.savefig(path, dpi=100)
+    plt.close(fig)
+    return path

@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -38,11 +41,16 @@ Problems = Annotated[list[str] | None, typer.Argument(help="p01, a full name, or
 def main() -> None:
     """Run the command; an expected error is one message and exit status 1."""
     # nbgrader starts `alembic` and `jupyter` by name.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    scripts = Path(sys.executable).absolute().parent
+    os.environ["PATH"] = os.pathsep.join([str(scripts), os.environ["PATH"]])
+    # jsonschema would import it to check a kind of address that no notebook has: two seconds.
+    sys.modules.setdefault("rfc3987_syntax", None)
     try:
         app()
     except AutograderError as error:
-        Console(stderr=True).print(f"[bold red]autograder:[/] {error}", highlight=False)
+        errors = Console(stderr=True)
+        errors.print("[bold red]autograder:[/] ", end="")
+        _say(errors, str(error))
         raise SystemExit(1) from None
 
 
@@ -112,7 +120,7 @@ def sample() -> None:
         console.print("  sample class: up to date", highlight=False)
         return
     if sample_class.refusal:
-        console.print(f"  sample class: graded without isolation; {sample_class.refusal}")
+        _say(console, f"  sample class: graded without isolation; {sample_class.refusal}")
     with _progress() as progress:
         students = sample_class.prepare()
         for _ in progress.track(sample_class.grade(students), len(students), description="grading"):
@@ -186,28 +194,41 @@ def grade(
     pipeline = Pipeline(course, root=course.root, log=course.build / "log" / "grade.log")
     patterns = [pattern.strip() for pattern in students.split(",") if pattern.strip()]
     outcomes = []
-    try:
-        with (
-            Grading(pipeline, stem, isolate=isolation, force=force) as grading,
-            work.cluster(scheduler) if scheduler else work.local(workers) as executor,
-            _progress(quiet=as_json) as progress,
-        ):
-            chosen = grading.students(patterns)
-            ahead = 2 * (len(executor._client.nthreads()) if scheduler else workers)
-            ended = grading.run(chosen, executor, ahead)
-            for outcome in progress.track(ended, len(chosen), description="grading"):
-                outcomes.append(outcome)
-                if outcome.fault:
-                    progress.console.print(f"  {outcome.student}: {outcome.fault}", markup=False)
-    except KeyboardInterrupt:
-        console.print(f"stopped: {len(outcomes)} done; the same command does the rest")
-        raise typer.Exit(130) from None
+    grading = Grading(pipeline, stem, isolate=isolation, force=force)
+    with (
+        _on_interrupt(grading.stop),
+        grading,
+        work.cluster(scheduler) if scheduler else work.local(workers) as executor,
+        _progress(quiet=as_json) as progress,
+    ):
+        chosen = grading.students(patterns)
+        ahead = 2 * (len(executor._client.nthreads()) if scheduler else workers)
+        ended = grading.run(chosen, executor, ahead)
+        for outcome in progress.track(ended, len(chosen), description="grading"):
+            outcomes.append(outcome)
+            if outcome.fault:
+                progress.console.print(f"  {outcome.student}: {outcome.fault}", markup=False)
+    if len(outcomes) < len(chosen):
+        rest = "starts over" if force else "does the rest"
+        out = Console(stderr=True) if as_json else console
+        _say(out, f"stopped: {len(outcomes)} of {len(chosen)} done; the same command {rest}")
+        raise typer.Exit(130)
     if as_json:
         print(json.dumps({"assignment": stem, "submissions": [asdict(o) for o in outcomes]}))
     else:
         console.print(_scores(stem, outcomes), highlight=False)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _on_interrupt(stop: Callable) -> Iterator[None]:
+    """Let Ctrl-C ask for an orderly end, however often it is pressed."""
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _scores(stem: str, outcomes: list) -> Table:
@@ -225,11 +246,14 @@ def doctor() -> None:
     """Say what this host has, whether it can isolate, and what to do about what is missing."""
     from autograder.doctor import findings
 
-    table = Table("what", "found", "what to do")
+    table = Table("what", "found")
     rows = list(findings())
     for row in rows:
-        table.add_row(row.what, row.found, row.remedy, style="" if not row.remedy else "yellow")
+        table.add_row(row.what, row.found, style="yellow" if row.remedy else "")
     console.print(table, highlight=False)
+    for row in rows:
+        if row.remedy:
+            _say(console, f"{row.what}: {row.remedy}")
     if any(row.remedy and row.needed for row in rows):
         raise typer.Exit(1)
 
@@ -279,34 +303,26 @@ def mutants(problems: Problems = None) -> None:
 
 @app.command()
 def bench(
-    stock: Annotated[int, typer.Option(help="submissions that both engines grade")] = 40,
+    size: Annotated[int, typer.Option(help="submissions that both engines grade")] = 40,
     many: Annotated[int, typer.Option(help="submissions that show whether the cost grows")] = 1000,
     workers: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
-    """Grade a class with stock nbgrader and with the engine, side by side; say where time goes."""
-    from autograder.bench import Bench, slope
+    """Measure: the engine beside stock nbgrader, its memory, and each notebook's own time."""
+    from autograder import bench
 
     course = Course.find()
-    run = Bench(course, course.build / "bench")
-    console.print(f"stock nbgrader, {stock} submissions …")
-    plain = run.stock(stock)
-    console.print(f"  {plain * 1000:.0f} ms a submission\nthe engine, {stock} submissions …")
-    ours = run.engine(stock, workers)
-    table = Table("", "ms", title=f"One submission, {workers} workers, start-up left out")
-    table.add_row("stock nbgrader", f"{plain * 1000:.1f}")
-    table.add_row("the engine", f"{ours['each'] * 1000:.1f}")
-    table.add_row("  of which in the sandbox (on each worker)", f"{ours['sandbox'] * 1000:.1f}")
-    for part, seconds in ours["parts"].items():
-        table.add_row(f"  of which the coordinator's {part}", f"{seconds * 1000:.1f}")
-    table.add_row("start-up, once", f"{ours['start'] * 1000:.0f}")
-    console.print(table, f"ratio {plain / ours['each']:.1f}", highlight=False)
-    console.print(f"the engine, {many} submissions …")
-    early, late = slope(run.engine(many, workers)["ended"], min(stock, many // 3))
-    console.print(
-        f"  first {early * 1000:.1f} ms, last {late * 1000:.1f} ms a submission, "
-        f"ratio {late / early:.2f}; {run.plot_path.relative_to(course.root)}",
-        highlight=False,
-    )
+    for part in (
+        bench.speed(course, size=size, many=many, count=workers),
+        bench.memory(),
+        bench.own_time(course),
+    ):
+        for found in part:
+            console.print(found, highlight=False)
+
+
+def _say(to: Console, text: str) -> None:
+    """Print a message in one piece: what to type may stand in it."""
+    to.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class Rate(ProgressColumn):

@@ -1,18 +1,36 @@
 """nbgrader's gradebook, opened once for a run and written once for a submission.
 
-nbgrader opens it nine times a submission and commits each score by itself. Each opening looks up
-every table and starts with an empty cache of compiled statements, which is most of what a
-submission costs outside of the student's code. The classes here do what nbgrader's do, on one open
-gradebook, through the places that nbgrader has for it: the lists of preprocessors.
+nbgrader opens it nine times a submission, looks up each cell by itself and commits each score by
+itself. Each opening looks up every table and starts with an empty cache of compiled statements,
+which is most of what a submission costs outside of the student's code. The classes here do what
+nbgrader's do, on one open gradebook, through the places that nbgrader has for it: the lists of
+preprocessors.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nbformat import NotebookNode
 from nbgrader import preprocessors
-from nbgrader.api import Gradebook, SubmittedAssignment
+from nbgrader.api import (
+    Assignment,
+    BaseCell,
+    Comment,
+    Grade,
+    Gradebook,
+    GradeCell,
+    MissingEntry,
+    Notebook,
+    SourceCell,
+    SubmittedAssignment,
+    SubmittedNotebook,
+    TaskCell,
+)
+from nbgrader.nbgraderformat import MetadataValidator, ValidationError
 from nbgrader.preprocessors import NbGraderPreprocessor
+
+from autograder.errors import GradingError
 
 Resources = dict
 
@@ -23,11 +41,13 @@ class HeldGradebook(Gradebook):
     def __init__(self, db_url: str, course_id: str):
         super().__init__(db_url, course_id)
         self._commit = self.db.commit
+        self._cells: dict[tuple[str, ...], BaseCell] = {}
+        self._entries: dict[tuple, dict[str, Grade | Comment]] = {}
 
     @contextmanager
     def submission(self) -> Iterator["HeldGradebook"]:
         """Hold back every commit of the block until it ends; undo all of it where it raises."""
-        self.db.commit = self._settle
+        self.db.commit = lambda: None
         try:
             yield self
             self._commit()
@@ -36,16 +56,94 @@ class HeldGradebook(Gradebook):
             raise
         finally:
             self.db.commit = self._commit
+            self._entries.clear()
+
+    def settle(self) -> None:
+        """Let what is read from now on count what was written: the database sums the scores."""
+        self.db.flush()
+        self.db.expire_all()
 
     def add_submission(self, *args: object, **kwargs: object) -> SubmittedAssignment:
         """Add a submission whole; nbgrader's queries would flush it half-made, with a warning."""
         with self.db.no_autoflush:
             return super().add_submission(*args, **kwargs)
 
-    def _settle(self) -> None:
-        # Scores are summed by the database: what was read before a change is out of date.
-        self.db.flush()
-        self.db.expire_all()
+    def find_source_cell(self, *names: str) -> SourceCell:
+        """Find a cell of the source by its name, its notebook's and its assignment's."""
+        return self._kept(super().find_source_cell, names)
+
+    def find_graded_cell(self, *names: str) -> GradeCell | TaskCell:
+        """Find a cell that gives points, named as in `find_source_cell`."""
+        return self._kept(super().find_graded_cell, names)
+
+    def _kept(self, find: Callable[..., BaseCell], names: tuple[str, ...]) -> BaseCell:
+        """Look a cell up once: no run changes the source."""
+        key = (find.__name__, *names)
+        if key not in self._cells:
+            self._cells[key] = find(*names)
+            self.db.expunge(self._cells[key])  # each submission's end would have it read again
+        return self._cells[key]
+
+    def find_grade(self, cell: str, notebook: str, assignment: str, student: str) -> Grade:
+        """Find a grade; the first of a notebook brings all of them."""
+        return self._entry(Grade, cell, notebook, assignment, student)
+
+    def find_comment(self, cell: str, notebook: str, assignment: str, student: str) -> Comment:
+        """Find a comment; the first of a notebook brings all of them."""
+        return self._entry(Comment, cell, notebook, assignment, student)
+
+    def _entry(
+        self, kind: type, cell: str, notebook: str, assignment: str, student: str
+    ) -> Grade | Comment:
+        key = (kind, notebook, assignment, student)
+        if key not in self._entries:
+            found = (
+                self.db.query(BaseCell.name, kind)
+                .join(BaseCell, BaseCell.id == kind.cell_id)
+                .join(SubmittedNotebook, SubmittedNotebook.id == kind.notebook_id)
+                .join(SubmittedNotebook.notebook)
+                .join(SubmittedNotebook.assignment)
+                .join(SubmittedAssignment.assignment)
+                .filter(Notebook.name == notebook, Assignment.name == assignment)
+                .filter(SubmittedAssignment.student_id == student)
+            )
+            self._entries[key] = dict(found.all())
+        if cell not in self._entries[key]:
+            raise MissingEntry(f"no {kind.__name__} of {cell} in {notebook} of {student}")
+        return self._entries[key][cell]
+
+
+class KnownCells(MetadataValidator):
+    """Validates what it has not seen: a class's notebooks hold the same cells again and again."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def validate_cell(self, cell: NotebookNode) -> None:
+        # All that decides about a cell, beside its metadata, is its type.
+        key = json.dumps([cell.cell_type, cell.metadata.get("nbgrader")], sort_keys=True)
+        if key not in self.seen:
+            super().validate_cell(cell)
+            self.seen.add(key)
+
+
+class CheckCellMetadata(preprocessors.CheckCellMetadata):
+    """Check that the cells' metadata are nbgrader's and no name stands twice.
+
+    Raises: GradingError where they are not.
+    """
+
+    def __init__(self, **kwargs: object):
+        super().__init__(**kwargs)
+        self.validator = KnownCells()
+
+    def preprocess(self, nb: NotebookNode, resources: Resources) -> tuple[NotebookNode, Resources]:
+        try:
+            self.validator.validate_nb(nb)
+        except ValidationError as error:
+            raise GradingError(f"the cells' nbgrader metadata are damaged: {error}") from error
+        return nb, resources
 
 
 class OnHeldGradebook(NbGraderPreprocessor):
@@ -103,6 +201,7 @@ class AssignLatePenalties(OnHeldGradebook, preprocessors.AssignLatePenalties):
     def preprocess(self, nb: NotebookNode, resources: Resources) -> tuple[NotebookNode, Resources]:
         self.take(resources)
         self.init_plugin()
+        self.gradebook.settle()
         submission = self.gradebook.find_submission(self.assignment_id, self.student_id)
         notebook = self.gradebook.find_submission_notebook(
             self.notebook_id, self.assignment_id, self.student_id

@@ -20,13 +20,7 @@ from nbconvert.preprocessors import ClearMetadataPreprocessor
 from nbformat import NotebookNode
 from nbgrader.api import MissingEntry
 from nbgrader.coursedir import CourseDirectory
-from nbgrader.preprocessors import (
-    CheckCellMetadata,
-    ClearOutput,
-    DeduplicateIds,
-    IgnorePattern,
-    LimitOutput,
-)
+from nbgrader.preprocessors import ClearOutput, DeduplicateIds, IgnorePattern, LimitOutput
 from nbgrader.utils import find_all_files
 
 import autograder
@@ -40,7 +34,7 @@ SANITIZE = (
     DeduplicateIds,
     gradebook.OverwriteKernelspec,
     gradebook.OverwriteCells,
-    CheckCellMetadata,
+    gradebook.CheckCellMetadata,
 )
 RECORD = (
     IgnorePattern,
@@ -50,6 +44,7 @@ RECORD = (
     gradebook.AssignLatePenalties,
 )
 STAGING = ".grading"
+STOP_TICK = 0.1  # seconds between two looks at whether the run is to stop
 NOTEBOOK_KEY = "autograder"
 
 
@@ -98,6 +93,7 @@ class Grading:
         self.submitted = Path(self.directory.format_path("submitted", ".", ".")).resolve()
         self.autograded = Path(self.directory.format_path("autograded", ".", ".")).resolve()
         self.staging = self.autograded / STAGING
+        self.stopped = False
 
     def __enter__(self) -> "Grading":
         self.book = gradebook.HeldGradebook(self.directory.db_url, self.directory.course_id)
@@ -136,13 +132,17 @@ class Grading:
                 raise GradingError(f"no student called {pattern!r} submitted {self.assignment}")
         return [s for s in found if not patterns or any(fnmatch(s, p) for p in patterns)]
 
+    def stop(self, *_: object) -> None:
+        """End `run` before its next submission; a signal's handler, which breaks off no record."""
+        self.stopped = True
+
     def run(self, students: list[str], executor: Executor, ahead: int) -> Iterator[Outcome]:
         """Grade the students, at most `ahead` of them in preparation; yield each as it ends."""
         left = list(reversed(students))
         running: dict[Future, Submitted] = {}
         try:
-            while left or running:
-                while left and len(running) < ahead:
+            while (left or running) and not self.stopped:
+                while left and len(running) < ahead and not self.stopped:
                     submitted = self._read(left.pop())
                     outcome = None if self.force else self._unchanged(submitted)
                     try:
@@ -153,11 +153,11 @@ class Grading:
                         outcome = self._failed(submitted, error)
                     if outcome:
                         yield outcome
-                ready, _ = wait(running, return_when=FIRST_COMPLETED) if running else ((), ())
+                ready, _ = wait(running, STOP_TICK, FIRST_COMPLETED)
                 for future in ready:
                     submitted = running.pop(future)
                     try:
-                        yield self._finish(submitted, future.result())
+                        yield self._finish(submitted, _result(future))
                     except AutograderError as error:
                         yield self._failed(submitted, error)
         finally:
@@ -312,3 +312,18 @@ class Grading:
             outcome.record[name] = dict(notebook.metadata.get(NOTEBOOK_KEY, {}))
             outcome.reasons.update(notebooks.reasons(notebook))
         return outcome
+
+
+def _result(future: Future) -> workers.Done:
+    """Give what a worker did.
+
+    Raises: GradingError also where a cluster lost the worker or the task, each in its own words.
+    """
+    try:
+        return future.result()
+    except AutograderError:
+        raise
+    except Exception as error:
+        raise GradingError(
+            f"its worker was lost ({type(error).__name__}: {error}); run the same command again"
+        ) from error

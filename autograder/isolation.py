@@ -15,6 +15,8 @@ from autograder import confine
 from autograder.errors import IsolationError
 
 PACKAGE = Path(__file__).resolve().parent
+# Python knows itself by a relative path where PATH has one; templates start in another folder.
+PYTHON = os.path.abspath(sys.executable)
 # What programs need beside the Python environment; no host's own files are among it.
 SYSTEM = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/fonts",
@@ -57,7 +59,7 @@ def environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",
         **kept,
-        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{Path(PYTHON).parent}:/usr/local/bin:/usr/bin:/bin",
         # Tracebacks shorten paths by it; it is not there, so what would write in it goes to /tmp.
         "HOME": os.path.expanduser("~"),
         "XDG_CACHE_HOME": "/tmp",
@@ -92,7 +94,7 @@ class Launcher:
 
         Raises: IsolationError where bubblewrap cannot be started.
         """
-        python = [sys.executable, "-c", IMPORT + code, *arguments]
+        python = [PYTHON, "-c", IMPORT + code, *arguments]
         options = {"stdin": subprocess.DEVNULL, "stdout": errors, "stderr": errors}
         # A terminal's Ctrl-C is for the coordinator, which then ends its templates.
         options |= {"start_new_session": True, "env": environment(), "cwd": "/"}

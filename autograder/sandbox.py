@@ -87,9 +87,12 @@ class Sandbox:
         """End the template, and with it what another thread runs in it; it raises GradingError."""
         self._closing = True
         while not self._lock.acquire(timeout=0.1):
-            process = self._process
-            if process is not None:
+            process, control = self._process, self._control
+            if process is not None and self.isolate:
                 process.kill()
+            elif control is not None:  # not by force: the template has to end what it forked
+                with contextlib.suppress(OSError):
+                    control.shutdown(socket.SHUT_RDWR)
         try:
             self._end()
         finally:

@@ -138,7 +138,7 @@ def problem(stem: str) -> NotebookNode:
             "\n".join(["| cell | checks | points |", "| --- | --- | --- |", *rows]),
             "Name the cells and give ten points in all; each cell's metadata says the same.",
         ),
-        _code(
+        code_cell(
             "setup",
             "import matplotlib.pyplot as plt\nimport torch\n\nfrom autograder.lab import checks",
             f"{number}_setup",
@@ -165,7 +165,7 @@ def problem(stem: str) -> NotebookNode:
             "<details>\n<summary>Hint 1: name what it is about</summary>\n\n"
             "Say what to look at, not what to write.\n\n</details>",
         ),
-        _code(
+        code_cell(
             "solution",
             f"def {function}(x: torch.Tensor) -> torch.Tensor:\n"
             '    """Say in one imperative line what it returns.\n\n'
@@ -183,7 +183,7 @@ def problem(stem: str) -> NotebookNode:
             "## Try it",
             "Give an example small enough for pen and paper, and the value that comes out.",
         ),
-        _code("try-it-code", f"print({function}(torch.ones(2, 3)))"),
+        code_cell("try-it-code", f"print({function}(torch.ones(2, 3)))"),
         _text(
             "checks",
             "## Checks",
@@ -194,9 +194,9 @@ def problem(stem: str) -> NotebookNode:
     for seed, (name, (text, look_at)) in enumerate(VISIBLE.items(), start=1):
         check = f'checks.that(False, "this check is written", "{look_at}")'
         source = f"# {text}\ntorch.manual_seed({seed})\n{check}"
-        cells.append(_code(f"check-{name.split('_')[0]}", source, f"{number}_{name}", points=0))
+        cells.append(code_cell(f"check-{name.split('_')[0]}", source, f"{number}_{name}", points=0))
     cells += [
-        _code(
+        code_cell(
             "check-fresh",
             "# Fresh sizes: say which, without giving the hidden ones away.\n"
             'checks.that(False, "the visible part is written", "a case that students may see")\n'
@@ -212,7 +212,7 @@ def problem(stem: str) -> NotebookNode:
             "## What it does",
             "Say what the figure shows. Draw it with the student's own function.",
         ),
-        _code(
+        code_cell(
             "seen-figure",
             "figure, ax = plt.subplots()\n"
             'raise NotImplementedError("draw; give caption, name and alternative text in mystnb")',
@@ -239,7 +239,7 @@ def _text(name: str, *paragraphs: str, tags: list[str] | None = None) -> Noteboo
     return new_markdown_cell("\n\n".join(paragraphs), id=name, metadata={"tags": tags or []})
 
 
-def _code(
+def code_cell(
     name: str,
     source: str,
     grade_id: str | None = None,
@@ -248,6 +248,7 @@ def _code(
     points: int | None = None,
     tags: list[str] | None = None,
 ) -> NotebookNode:
+    """Make a code cell; nbgrader is told of one with a `grade_id`, and grades one with points."""
     metadata: dict = {"tags": tags or []}
     if grade_id:
         metadata["nbgrader"] = {

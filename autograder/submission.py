@@ -37,12 +37,14 @@ class Execution:
     events: list[Event] = field(default_factory=list)
     seconds: float = 0.0
     """Wall time from the first process to the end of the last cell."""
+    cell_seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time of each cell that was run, by its name."""
     peak_bytes: int = 0
     """The most memory that its processes were seen to add; what they change of the template's
     own is not counted."""
 
     def record(self) -> dict[str, Any]:
-        """Give all but the notebook as plain data."""
+        """Give what is kept with the grade, as plain data."""
         return {
             "isolated": self.isolated,
             "seconds": round(self.seconds, 3),
@@ -148,7 +150,9 @@ class Submission:
         index, cell = self.cells[place]
         self.collector.begin(cell, index)
         cell.execution_count = place + 1
+        begin = time.monotonic()
         ending = self._execute(place, self.collector)
+        self.execution.cell_seconds[self._name(place)] = time.monotonic() - begin
         errors = []
         if ending.stopped or ending.reply is None:
             kind, text = self._blame(ending)

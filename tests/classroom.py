@@ -6,11 +6,12 @@ from pathlib import Path
 
 import nbformat
 from conftest import ROOT
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_markdown_cell, new_notebook
 from nbgrader.plugins import BasePlugin
 
 from autograder import answers, notebooks, release
 from autograder.course import Course
+from autograder.scaffold import code_cell
 
 STEM = "p01_double"
 RIGHT = "def double(x):\n    return x + x"
@@ -19,34 +20,20 @@ EMPTY = "def double(x):\n    raise NotImplementedError"
 POINTS = {RIGHT: 10.0, WRONG: 4.0, EMPTY: 0.0}
 
 
-def cell(source, grade_id, points=None, *, solution=False):
-    nbgrader = {
-        "cell_type": "code",
-        "grade": points is not None,
-        "grade_id": grade_id,
-        "locked": not solution,
-        "schema_version": 3,
-        "solution": solution,
-        "task": False,
-    }
-    if points is not None:
-        nbgrader["points"] = points
-    return new_code_cell(source, metadata={"nbgrader": nbgrader}, id=grade_id)
-
-
 def problem():
     """Five graded cells of two points: three on small numbers, two on large ones."""
     solution = "def double(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"
     cells = [
         new_markdown_cell("# Double", id="title"),
-        cell("import torch", "p01_setup"),
-        cell(solution, "p01_solution", solution=True),
+        code_cell("p01_setup", "import torch", "p01_setup"),
+        code_cell("p01_solution", solution, "p01_solution", solution=True),
     ]
     for number in (1, 2, 3, 1000, 2000):
         check = f"assert double({number}) == {2 * number}, 'double {number}'"
         hidden = f"assert (double(torch.tensor([{number}])) == {2 * number}).all()"
         text = f"{check}\n### BEGIN HIDDEN TESTS\n{hidden}\n### END HIDDEN TESTS"
-        cells.append(cell(text if number > 3 else check, f"p01_check_{number}", 2))
+        name = f"p01_check_{number}"
+        cells.append(code_cell(name, text if number > 3 else check, name, points=2))
     return notebooks.canonical(new_notebook(cells=cells))
 
 

@@ -13,7 +13,9 @@ from autograder.sandbox import Sandbox, can_isolate
 ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.update(environment(ROOT))
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).absolute().parent), os.environ["PATH"]]
+)
 
 
 @pytest.fixture(scope="session")

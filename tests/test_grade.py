@@ -153,6 +153,23 @@ def test_cluster_grades_like_threads_and_loses_a_worker(graded, cluster, tmp_pat
     assert classroom.tables(course) == classroom.tables(graded[0])
 
 
+def test_elsewhere_nbgraders_executor_does_the_work(graded, tmp_path, monkeypatch):
+    """On a host that is not Linux, and only where isolation is waived; one kernel dies."""
+    monkeypatch.setattr(workers, "ENGINE_RUNS", False)
+    course, pipeline = lay_out(tmp_path)
+    classroom.submit(course, "student06", "import os\nos._exit(1)")
+    with (
+        workers.local(2) as executor,
+        Grading(pipeline, classroom.STEM, isolate=False) as grading,
+    ):
+        outcomes = {o.student: o for o in grading.run(grading.students([]), executor, ahead=2)}
+    died = outcomes.pop("student06")
+    assert died.status == "failed"
+    assert "the kernel failed" in died.fault
+    assert {s: o.score for s, o in outcomes.items()} == {s: o.score for s, o in graded[1].items()}
+    assert all(o.record[classroom.STEM]["isolated"] is False for o in outcomes.values())
+
+
 def test_no_scheduler_is_said():
     with pytest.raises(GradingError, match="no Dask scheduler answers"), workers.cluster("nowhere"):
         pass

@@ -1,27 +1,89 @@
-"""A run that is killed at any moment and started again ends like one that was not."""
+"""A run that is stopped or killed at any moment and started again ends like one that was not."""
 
+import json
 import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import classroom
 import nbformat
+import psutil
 import pytest
-from nbformat.v4 import new_output
+from nbformat.v4 import new_notebook, new_output
 
 from autograder import workers
 from autograder.answers import graded_cells
+from autograder.errors import GradingError
 from autograder.grading import Grading
 from autograder.pipeline import Pipeline
+from autograder.sandbox import Limits, can_isolate
 
 CLASS = {
     f"student{number:02d}": text
     for number, text in enumerate([classroom.RIGHT, classroom.WRONG, classroom.EMPTY] * 2, start=1)
 }
 KILLS = 16
+
+ISOLATE = can_isolate() is None
+# Student code that starts a process and is at work for a second.
+BUSY = "import subprocess, time\nsubprocess.Popen(['sleep', '98763'])\ntime.sleep(1)\n"
+REAL = CLASS | {"student03": BUSY + CLASS["student03"]}
+# `autograder grade` with a template that starts in half the time. Its first argument says what is
+# done to it at which of the system's audit events: {event: {count: what}}.
+COMMAND = """
+import json, os, signal, sys, time
+from collections import Counter
+from contextlib import suppress
+import psutil
+from autograder import cli, sandbox
+
+sandbox.START = "from autograder import template; template.REHEARSAL.clear(); template.main()"
+plan, seen = json.loads(sys.argv.pop(1)), Counter()
+
+def below(word=""):
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # some end meanwhile
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+def look(event, arguments):
+    if event not in plan:
+        return
+    seen[event] += 1
+    what = plan[event].get(str(seen[event]))
+    if what == "kill templates":
+        for process in below("autograder.template"):
+            with suppress(psutil.Error):
+                process.kill()
+    elif what == "interrupt again":
+        os.killpg(0, signal.SIGINT)
+    elif what in ("interrupt", "kill"):
+        busy, tries = [], 6000 if what == "interrupt" else 0
+        while not busy and tries:
+            busy, tries = below("sleep 98763"), tries - 1
+            time.sleep(0.01)
+        folder = ""
+        with suppress(psutil.Error, IndexError):
+            folder = busy[0].cwd()
+        with open("left.json", "w") as file:
+            json.dump([folder, [(p.pid, p.create_time()) for p in below()]], file)
+        if what == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.killpg(0, signal.SIGINT)
+
+sys.addaudithook(look)
+cli.main()
+"""
 
 
 def fake_execute(job):
@@ -121,3 +183,134 @@ def test_a_changed_submission_is_graded_again(undisturbed):
     path.write_text("no notebook")
     assert "failed" in grade(course)[1]
     assert not (course.root / "autograded" / "student03" / classroom.STEM).exists()
+
+
+def command(course, plan, *arguments, isolate=ISOLATE):
+    """Run `autograder grade` in a process group of its own, and do to it what the plan says."""
+    options = [*arguments, "--workers", "1", *([] if isolate else ["--no-isolation"])]
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND, json.dumps(plan), "grade", "p01", *options],
+        cwd=course.root,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def statuses(done):
+    assert done.returncode == 0, done.stderr
+    return [outcome["status"] for outcome in json.loads(done.stdout)["submissions"]]
+
+
+def in_place(course):
+    """Name the students whose graded folder is in its place."""
+    return sorted(path.parts[-3] for path in course.root.glob("autograded/s*/*/*.ipynb"))
+
+
+def assert_nothing_left(course):
+    """Of the processes that there were at the last moment, none is there; nor is their folder."""
+    folder, processes = json.loads((course.root / "left.json").read_text())
+    assert len(processes) >= 2
+    for pid, created in processes:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            for _ in range(6000):
+                if process.create_time() != created or process.status() == psutil.STATUS_ZOMBIE:
+                    break
+                time.sleep(0.01)
+            else:
+                pytest.fail(f"{process} is left")
+    assert not folder or not Path(folder).exists()
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The class graded by command in one go."""
+    course = classroom.course(tmp_path_factory.mktemp("straight"), REAL)
+    assert statuses(command(course, {}, "--json")) == ["graded"] * len(REAL)
+    return course
+
+
+@pytest.mark.parametrize("isolate", [True, False], ids=["isolated", "open"])
+def test_interrupted_command_stops_cleanly_and_goes_on(straight, tmp_path, isolate):
+    """Ctrl-C while the third student's code runs, and once more while all is put away."""
+    if isolate and not ISOLATE:
+        pytest.skip(f"no isolation here: {can_isolate()}")
+    course = classroom.course(tmp_path, REAL)
+    again = dict.fromkeys(("3", "4"), "interrupt again")
+    plan = {"os.rename": {"2": "interrupt"}, "shutil.rmtree": again}
+    done = command(course, plan, isolate=isolate)
+    assert done.returncode == 130
+    assert done.stderr.strip() == ""
+    ready = in_place(course)
+    said = f"stopped: {len(ready)} of {len(REAL)} done; the same command does the rest"
+    assert done.stdout.strip() == said
+    assert ready == sorted(os.listdir(course.root / "autograded")), "the staging folder is gone"
+    assert sorted(REAL)[:2] == ready[:2] != sorted(REAL)
+    assert_nothing_left(course)
+    ended = statuses(command(course, {}, "--json", isolate=isolate))
+    assert ended.count("unchanged") == len(ready)
+    assert ended.count("graded") == len(REAL) - len(ready)
+    assert classroom.tables(course) == classroom.tables(straight)
+
+
+KILLED = [
+    # The second student's scores are recorded, and the folder is not in its place.
+    {"os.rename": {"1": "kill templates", "2": "kill"}},
+    # A folder is half written.
+    {"os.chmod": {"1": "kill"}},
+    # A folder is in its place, and what it was made in is still there.
+    {"os.rename": {"1": "kill templates", "2": "kill templates"}, "shutil.rmtree": {"4": "kill"}},
+]
+
+
+def test_killed_commands_end_with_the_same_gradebook(straight, tmp_path):
+    """SIGKILL to the templates and the coordinator, again and again on one class."""
+    course = classroom.course(tmp_path, REAL)
+    for plan in KILLED:
+        assert command(course, plan).returncode == -signal.SIGKILL
+        assert_nothing_left(course)
+    ended = statuses(command(course, {}, "--json"))
+    assert {"graded", "unchanged"} == set(ended)
+    assert classroom.tables(course) == classroom.tables(straight)
+    assert sorted(os.listdir(course.root / "autograded")) == sorted(REAL)
+
+
+def test_interrupt_before_anything_is_graded(tmp_path):
+    course = classroom.course(tmp_path, REAL)
+    done = command(course, {"sqlite3.connect": {"1": "interrupt again"}}, "--json")
+    assert done.returncode == 130
+    assert done.stdout == ""
+    assert done.stderr.strip() == f"stopped: 0 of {len(REAL)} done; the same command does the rest"
+
+
+def test_submission_that_starts_as_the_pool_ends_is_ended(monkeypatch):
+    """A thread that has taken a submission makes its sandbox after the others were closed."""
+    taken, ending, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, limits, isolate):
+            taken.set()
+            assert ending.wait(60)
+
+        def run(self, notebook, files):
+            raise GradingError("ended" if closed.wait(60) else "went on")
+
+        def close(self):
+            closed.set()
+
+    monkeypatch.setattr(workers, "Sandbox", Slow)
+    job = workers.Job("student01", {"p01": nbformat.writes(new_notebook())}, {}, Limits(), True)
+    with workers.local(1) as pool:
+        shutdown = pool.shutdown
+
+        def tell(wait=True, cancel_futures=False):
+            shutdown(wait=False, cancel_futures=cancel_futures)
+            ending.set()
+            shutdown(wait=wait)
+
+        pool.shutdown = tell
+        future = pool.submit(workers.execute, job)
+        assert taken.wait(60)
+    with pytest.raises(GradingError, match="ended"):
+        future.result()
