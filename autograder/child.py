@@ -17,6 +17,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from autograder import confine, wire
+from autograder.judge.by_hand import refuse
+from autograder.judge.interface import Interface
+from autograder.judge.link import Link
+from autograder.judge.remote import Remote
+from autograder.judge.responder import Responder
 from autograder.kernel import Kernel
 from autograder.limits import Limits
 
@@ -29,8 +34,9 @@ REPLY_LETTERS, REPLY_LINES = 2000, 100
 class Child:
     """The process of one submission.
 
-    `descriptors` are its connection and its two standard streams, `folder` is what it may write
-    in, `uid` whom it is to be in the current namespace; None leaves it what it is, unisolated.
+    `descriptors` are its connection, its two standard streams and, where there is another process
+    that judges or answers, the line to it; `folder` is what it may write in, `uid` whom it is to
+    be in the current namespace; None leaves it what it is, unisolated.
     """
 
     def __init__(
@@ -47,6 +53,8 @@ class Child:
         self.inbox = wire.Inbox()
         self.sent = 0
         self.lock = threading.Lock()
+        self.responder: Responder | None = None  # in the answer's process
+        self.remote: Remote | None = None  # in the judge's
 
     def main(self) -> NoReturn:
         """Give up every right, then run the cells that come."""
@@ -99,27 +107,34 @@ class Child:
         confine.mount(f"{self.folder}/shm", "/dev/shm", flags=confine.MS_BIND)
 
     def keep_descriptors(self) -> None:
-        """Keep the connection and the standard streams; close everything else."""
+        """Keep the connections and the standard streams; close everything else."""
         null = os.open(os.devnull, os.O_RDONLY)
         # Out of the way first: the new numbers may be in use.
-        wanted = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in (null, *self.descriptors[1:])]
-        wanted.append(fcntl.fcntl(self.descriptors[0], fcntl.F_DUPFD_CLOEXEC, 100))
+        connection, stdout, stderr, *line = self.descriptors
+        wanted = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in (null, stdout, stderr)]
+        wanted += [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in (connection, *line)]
         for number, descriptor in enumerate(wanted):
             os.dup2(descriptor, number, inheritable=number < 3)
-        os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(len(wanted), os.sysconf("SC_OPEN_MAX"))
         self.connection = socket.socket(fileno=3)
+        self.line = socket.socket(fileno=4) if line else None
 
     async def serve(self) -> None:
         """Write the assignment's files, then run cells as they come."""
-        for name, length in self.receive("start")["files"]:
+        start = self.receive("start")
+        for name, length in start["files"]:
             path = Path(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.inbox.take(self.connection, length))
+        if self.line:
+            self.take_part(start["part"], start["interface"])
         self.publish("ready", {})
         while True:
             request = await self.wait_for("cell")
             signal.signal(signal.SIGINT, signal.default_int_handler)
             try:
+                if self.remote and request["judged"]:
+                    self.remote.refresh(self.kernel.shell.user_ns, request["code"])
                 reply = await self.kernel.run(request["code"], request["count"])
             finally:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -132,13 +147,34 @@ class Child:
         loop = asyncio.get_running_loop()
         while True:
             while (message := self.inbox.next()) is None:
-                readable = loop.create_future()
-                loop.add_reader(self.connection, readable.set_result, None)
-                await readable
-                loop.remove_reader(self.connection)
-                self.inbox.feed(wire.chunk(self.connection))
+                if await self.readable(loop) is self.line:
+                    self.responder.respond()
+                else:
+                    self.inbox.feed(wire.chunk(self.connection))
             if message["op"] == op:
                 return message
+
+    async def readable(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
+        """Wait until there is something to read, and say where."""
+        ready = loop.create_future()
+        watched = [self.connection, self.line] if self.responder else [self.connection]
+        for connection in watched:
+            loop.add_reader(connection, lambda c=connection: ready.done() or ready.set_result(c))
+        found = await ready
+        for connection in watched:
+            loop.remove_reader(connection)
+        return found
+
+    def take_part(self, part: str, told: dict) -> None:
+        """Become the process of the answer or that of the judge."""
+        interface = Interface(told["names"], tuple(told["objects"]), tuple(told["by_hand"]))
+        namespace = self.kernel.shell.user_ns
+        if part == "answer":
+            refuse(interface.by_hand)
+            self.responder = Responder(Link(self.line), namespace)
+        elif part == "judge":
+            self.remote = Remote(Link(self.line), interface)
+            self.remote.install(namespace)
 
     def receive(self, op: str) -> dict:
         """Wait for a message of one kind; what an interrupt left unread goes by."""

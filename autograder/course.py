@@ -53,6 +53,12 @@ class Course:
     def source(self, stem: str) -> Path:
         return self.root / "source" / stem / f"{stem}.ipynb"
 
+    def files(self, stem: str) -> dict[str, bytes]:
+        """Read what stands beside a problem's notebook."""
+        folder = self.source(stem).parent
+        paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".ipynb"]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
     def release(self, stem: str) -> Path:
         return self.root / "release" / stem / f"{stem}.ipynb"
 

@@ -10,9 +10,12 @@ from textwrap import dedent
 from typing import Any
 
 from nbformat import NotebookNode
+from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import Execute
 from traitlets import Bool, Dict, TraitError, validate
 
+from autograder.judge.interface import Interface
 from autograder.sandbox import Limits, Sandbox
 
 FIELDS = {field.name: type(field.default) for field in fields(Limits)}
@@ -71,13 +74,32 @@ class Executor(Execute):
             self.log.warning("student code runs without isolation, as c.Executor.isolate says")
         limits = self.chosen_limits()
         files = beside(resources, limits.file_bytes + 1)
-        done = shared(self.isolate).run(nb, files, limits=limits)
+        interface, own = self.judged(resources)
+        done = shared(self.isolate).run(nb, files, limits=limits, interface=interface, own=own)
         # The graded notebook keeps it: whether it was isolated, and which limits were hit.
         done.notebook.metadata["autograder"] = resources["autograder"] = done.record()
         student = resources.get("nbgrader", {}).get("student", "")
         for event in done.events:
             self.log.warning("%s", f"{student}: {event}" if student else event)
         return done.notebook, resources
+
+    def judged(self, resources: dict[str, Any]) -> tuple[Interface | None, list[str]]:
+        """Read what the checks may reach, and which files are the course's own.
+
+        A notebook that nbgrader has not released is run in one process.
+        """
+        names = resources.get("nbgrader", {})
+        if "db_url" not in names:
+            return None, []
+        with Gradebook(names["db_url"]) as gradebook:
+            try:
+                notebook = gradebook.find_notebook(names["notebook"], names["assignment"])
+            except MissingEntry:
+                return None, []
+            directory = CourseDirectory(parent=self)
+            source = Path(directory.format_path("source", ".", names["assignment"]))
+            interface = Interface.find(source / f"{names['notebook']}.ipynb", notebook)
+        return interface, [path.relative_to(source).as_posix() for path in source.rglob("*")]
 
     def chosen_limits(self) -> Limits:
         """Give the limits of the configuration."""

@@ -26,6 +26,7 @@ from nbgrader.utils import find_all_files
 import autograder
 from autograder import gradebook, notebooks, workers
 from autograder.errors import AutograderError, GradingError
+from autograder.judge.interface import Interface
 from autograder.pipeline import Pipeline
 from autograder.sandbox import Limits
 
@@ -169,6 +170,10 @@ class Grading:
         found = self.book.find_assignment(self.assignment)
         self.names = [notebook.name for notebook in found.notebooks]
         source = Path(self.directory.format_path("source", ".", self.assignment))
+        self.interfaces = {
+            notebook.name: Interface.find(source / f"{notebook.name}.ipynb", notebook)
+            for notebook in found.notebooks
+        }
         self.source_files = {
             path.relative_to(source): path.read_bytes()
             for path in map(Path, find_all_files(str(source), [*self.directory.ignore, "*.ipynb"]))
@@ -242,6 +247,8 @@ class Grading:
             files={str(p): text for p, text in {**submitted.beside, **self.source_files}.items()},
             limits=self.limits,
             isolate=self.isolate,
+            interfaces=self.interfaces,
+            own=tuple(map(str, self.source_files)),
         )
 
     def _timestamp(self, student: str) -> dict[str, Any]:

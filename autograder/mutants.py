@@ -19,7 +19,9 @@ from autograder import notebooks
 from autograder.answers import Answer, fill, grading, solution_cells
 from autograder.course import Course
 from autograder.errors import AnswerError
+from autograder.judge.interface import Interface
 from autograder.sandbox import Limits, Sandbox, can_isolate
+from autograder.submission import NOT_RUN
 
 GOAL = 0.95
 MOST = 500
@@ -122,17 +124,24 @@ def grade(
     A sandbox that is given stays open, so that several problems share its start.
     Raises: AnswerError where the reference itself loses a cell.
     """
-    notebook = bare(notebooks.read(course.source(stem)))
+    notebook, files = bare(notebooks.read(course.source(stem))), course.files(stem)
+    apart = {
+        "interface": Interface.of_source(notebook),
+        "own": files,
+        "limits": LIMITS,
+        "to_first_loss": True,
+    }
     if sandbox is None:
         with Sandbox(isolate=can_isolate() is None) as sandbox:
             yield from grade(course, stem, made, sandbox)
         return
-    lost = notebooks.reasons(sandbox.run(notebook, {}, limits=LIMITS).notebook)
+    lost = notebooks.reasons(sandbox.run(notebook, files, **apart).notebook)
     if lost:
         raise AnswerError(f"{stem}: the reference itself loses {', '.join(lost)}")
     for answer in made:
-        done = sandbox.run(fill(notebook, answer), {}, limits=LIMITS).notebook
-        yield Verdict(answer, tuple(notebooks.reasons(done)))
+        done = sandbox.run(fill(notebook, answer), files, **apart).notebook
+        lost = notebooks.reasons(done).items()
+        yield Verdict(answer, tuple(name for name, why in lost if not why.startswith(NOT_RUN)))
 
 
 def weigh(course: Course, stem: str, verdicts: list[Verdict]) -> Result:

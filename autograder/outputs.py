@@ -113,6 +113,27 @@ class Collector:
             _quiet.debug("left out a message", exc_info=True)
 
 
+class Bystander:
+    """Takes from a process that answers a check only what decides about no points.
+
+    Text on standard error costs the check its points, as it does where both are one process.
+    """
+
+    def __init__(self, sink: Collector):
+        self.sink = sink
+
+    @property
+    def flooded(self) -> bool:
+        return self.sink.flooded
+
+    def text(self, name: str, chunk: bytes) -> None:
+        self.sink.text(name, chunk)
+
+    def message(self, kind: str, content: dict[str, Any], length: int) -> None:
+        if kind in ("display_data", "update_display_data"):
+            self.sink.message(kind, content, length)
+
+
 def error(name: str, text: str) -> NotebookNode:
     """Make an error output as a kernel's."""
     traceback = [f"{RED}{name}{PLAIN}: {text}"]

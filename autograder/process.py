@@ -11,8 +11,9 @@ from typing import Any
 
 from autograder import wire
 from autograder.errors import GradingError
+from autograder.judge.interface import Interface
 from autograder.limits import Limits
-from autograder.outputs import Collector, is_error
+from autograder.outputs import Bystander, Collector, is_error
 
 START_SECONDS = 60  # for a fork, on a busy host
 STOP_SECONDS = 20
@@ -38,13 +39,30 @@ class Ending:
     """Limits that were reached without stopping the cell."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one of a submission's two processes is, and its end of the line between them."""
+
+    name: str
+    """answer or judge."""
+    interface: Interface
+    line: socket.socket
+
+
 class Process:
     """A fork of the template, ready to run cells. Use it in a `with` block.
 
+    Without a part it is the submission's only process.
     Raises: TemplateDiedError at any time.
     """
 
-    def __init__(self, control: socket.socket, limits: Limits, files: dict[str, bytes]):
+    def __init__(
+        self,
+        control: socket.socket,
+        limits: Limits,
+        files: dict[str, bytes],
+        part: Part | None = None,
+    ):
         self.limits, self.control = limits, control
         self.peak_bytes = 0
         self._end: dict[str, Any] | None = None  # the template's last word
@@ -60,19 +78,22 @@ class Process:
             os.set_blocking(ours, False)
             self._streams[ours] = name
             ends.append(end)
-        self._poll, self._controls = select.poll(), select.poll()
-        self._controls.register(control, select.POLLIN)
-        for descriptor in (control.fileno(), self._connection.fileno(), *self._streams):
-            self._poll.register(descriptor, select.POLLIN)
+        self._watched = {control.fileno(), self._connection.fileno(), *self._streams}
+        self._ready = False
         try:
             try:
                 request = wire.pack({"op": "run", "limits": asdict(limits)})
-                self._order(request, [theirs.fileno(), *ends])
+                line = [part.line.fileno()] if part else []
+                self._order(request, [theirs.fileno(), *ends, *line])
             finally:
                 theirs.close()
                 for end in ends:
                     os.close(end)
-            self._start(files)
+            sizes = [[name, len(content)] for name, content in files.items()]
+            start = {"op": "start", "files": sizes}
+            if part:
+                start |= {"part": part.name, "interface": part.interface.data()}
+            self._send(wire.pack(start), *files.values())
         except BaseException:
             self.close()
             raise
@@ -93,17 +114,33 @@ class Process:
                 os.close(descriptor)
             self._streams = {}
 
-    def run(self, code: str, count: int, sink: Collector, seconds: float, limit: str) -> Ending:
-        """Run a cell as number `count` for at most `seconds`, the limit called `limit`."""
+    def run(
+        self,
+        code: str,
+        count: int,
+        sink: Collector,
+        seconds: float,
+        limit: str,
+        name: str = "",
+        beside: "Process | None" = None,
+    ) -> Ending:
+        """Run a cell as number `count` for at most `seconds`, the limit called `limit`.
+
+        What the cell is called does not matter here. The process `beside` answers what the cell
+        asks. It is interrupted with this one, and of what it sends, only text and displays are the
+        cell's.
+        """
+        self.start()
         ending = Ending()
         self._count = count
         # An earlier cell may have sent its end twice.
         self._queue = deque(message for message in self._queue if message["kind"] != "done")
         deadline = time.monotonic() + seconds
-        self._send(wire.pack({"op": "cell", "code": code, "count": count}))
+        judged = beside is not None
+        self._send(wire.pack({"op": "cell", "code": code, "count": count, "judged": judged}))
         while True:
             try:
-                message = self._next(deadline, sink, stop_floods=not ending.stopped)
+                message = self._next(deadline, sink, beside, stop_floods=not ending.stopped)
             except wire.ProtocolError:
                 ending.stopped = "protocol"
                 self._stop()
@@ -114,10 +151,14 @@ class Process:
             if message is None:
                 ending.stopped = "flood" if sink.flooded else limit
                 self._interrupt()
+                if beside:
+                    beside._interrupt()
                 deadline = time.monotonic() + self.limits.grace_seconds
             elif message["kind"] == "done":
                 ending.reply = message["content"]
                 self._await("interrupted")
+                if beside:
+                    beside._await("interrupted")
                 return ending
             elif message["kind"] == "reached":
                 ending.reached.append(message["limit"])
@@ -128,22 +169,32 @@ class Process:
 
     def ended(self) -> Ending | None:
         """Say how the process ended between two cells; None where it did not."""
-        while self._end is None and self._controls.poll(0):
+        while self._end is None and select.select([self.control], [], [], 0)[0]:
             self._hear()
         return self._end and Ending(stopped=self._end["over"], status=self._end["status"])
 
-    def _start(self, files: dict[str, bytes]) -> None:
-        sizes = [[name, len(content)] for name, content in files.items()]
-        self._send(wire.pack({"op": "start", "files": sizes}), *files.values())
+    def start(self) -> None:
+        """Wait until it is ready; the fork has been ordered before.
+
+        Raises: GradingError where it says that it is not.
+        """
+        if self._ready:
+            return
         sink = Collector.nowhere(self.limits)
         message = self._next(time.monotonic() + START_SECONDS, sink)
         if message is None or message["kind"] != "ready":
             sink.flush()
             said = "".join(output.get("text", "") for output in sink.cell.outputs).strip()
             raise GradingError(f"a submission's process did not start: {said or 'it was silent'}")
+        self._ready = True
 
     def _next(
-        self, deadline: float, sink: Collector, *, stop_floods: bool = True
+        self,
+        deadline: float,
+        sink: Collector,
+        beside: "Process | None" = None,
+        *,
+        stop_floods: bool = True,
     ) -> dict[str, Any] | None:
         """Hand outputs to the sink until there is other news; None at the deadline or in a flood.
 
@@ -155,18 +206,29 @@ class Process:
             wait = deadline - time.monotonic()
             if wait <= 0 or (stop_floods and sink.flooded):
                 return None
-            ready = [descriptor for descriptor, _ in self._poll.poll(wait * 1000)]
-            for descriptor in self._streams.keys() & ready:
-                self._read(descriptor, sink)
-            if self._connection.fileno() in ready:
-                self._listen(sink)
-            if self.control.fileno() in ready:
-                self._hear()
-                if self._end:  # what the process wrote before it ended is still on the way
-                    self._drain(sink)
-                    while not sink.flooded and self._listen(sink):
-                        pass
+            watched = self._watched | (beside._watched if beside else set())
+            poll = select.poll()
+            for descriptor in watched:
+                poll.register(descriptor, select.POLLIN)
+            ready = [descriptor for descriptor, _ in poll.poll(wait * 1000)]
+            self._pump(ready, sink)
+            if beside:
+                beside._pump(ready, Bystander(sink))
         return self._queue.popleft()
+
+    def _pump(self, ready: list[int], sink: Collector) -> None:
+        """Take what has come."""
+        for descriptor in self._streams.keys() & ready:
+            self._read(descriptor, sink)
+        if self._connection.fileno() in ready:
+            self._listen(sink)
+        if self.control.fileno() in ready:
+            self._hear()
+            if self._end:  # what the process wrote before it ended is still on the way
+                self._watched.discard(self.control.fileno())
+                self._drain(sink)
+                while not sink.flooded and self._listen(sink):
+                    pass
 
     def _read(self, descriptor: int, sink: Collector) -> bool:
         """Pass on a piece of text; say whether there may be more."""
@@ -242,8 +304,7 @@ class Process:
                 self._queue.append({"kind": "reached", "limit": message["kind"]})
 
     def _forget(self, descriptor: int) -> None:
-        with suppress(KeyError):
-            self._poll.unregister(descriptor)
+        self._watched.discard(descriptor)
 
     def _send(self, *parts: bytes) -> None:
         """Send to the process; if it does not listen, a limit or its end will tell."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
 from nbformat import NotebookNode
@@ -13,7 +14,9 @@ from nbformat import NotebookNode
 from autograder import wire
 from autograder.errors import GradingError, IsolationError
 from autograder.isolation import START, Launcher, can_isolate
+from autograder.judge.interface import Interface
 from autograder.limits import Event, Limits
+from autograder.pair import Pair
 from autograder.process import Process, TemplateDiedError
 from autograder.submission import Execution, Submission, fitting
 
@@ -35,7 +38,7 @@ class Sandbox:
         self._lock = threading.Lock()
         self._closing = False
         self._process: subprocess.Popen | None = None
-        self._control: socket.socket | None = None
+        self._controls: list[socket.socket] = []  # of the answers, and of the judges
         self._language: dict = {}
 
     def __enter__(self) -> "Sandbox":
@@ -50,9 +53,16 @@ class Sandbox:
         files: dict[str, bytes],
         *,
         stop_after: str | None = None,
+        to_first_loss: bool = False,
         limits: Limits | None = None,
+        interface: Interface | None = None,
+        own: Iterable[str] = (),
     ) -> Execution:
-        """Execute a copy of a notebook beside `files`, up to the cell called `stop_after`.
+        """Execute a copy of a notebook beside `files`, up to the cell called `stop_after`, or to
+        the first check that fails.
+
+        With an interface, the checks run in a process that no student's code reaches, and call
+        what it names in the other; of the files, that process gets those that `own` names.
 
         Whatever the notebook's code does, each graded cell ends with outputs that give its points.
         `limits` are for this notebook alone.
@@ -67,7 +77,8 @@ class Sandbox:
                 self._start()
                 submission = Submission(notebook, self.isolate, limits)
                 submission.execution.events += events
-                return submission.run(lambda: Process(self._control, limits, kept), stop_after)
+                start = self._starter(limits, kept, interface, own)
+                return submission.run(start, stop_after, to_first_loss)
             except BaseException as error:
                 if isinstance(error, TemplateDiedError) or not isinstance(error, GradingError):
                     self._end()  # after Ctrl-C, for one, nobody knows what it still does
@@ -83,14 +94,26 @@ class Sandbox:
             done.notebook.metadata.language_info = self._language
             return done
 
+    def _starter(
+        self,
+        limits: Limits,
+        files: dict[str, bytes],
+        interface: Interface | None,
+        own: Iterable[str],
+    ) -> Callable[[], Process | Pair]:
+        if interface is None:
+            return lambda: Process(self._controls[0], limits, files)
+        trusted = {name: files[name] for name in own if name in files}
+        return lambda: Pair(self._controls, limits, files, trusted, interface)
+
     def close(self) -> None:
         """End the template, and with it what another thread runs in it; it raises GradingError."""
         self._closing = True
         while not self._lock.acquire(timeout=0.1):
-            process, control = self._process, self._control
+            process, controls = self._process, self._controls
             if process is not None and self.isolate:
                 process.kill()
-            elif control is not None:  # not by force: the template has to end what it forked
+            for control in controls:  # not by force: the template has to end what it forked
                 with contextlib.suppress(OSError):
                     control.shutdown(socket.SHUT_RDWR)
         try:
@@ -108,31 +131,37 @@ class Sandbox:
         reason = can_isolate() if self.isolate else None
         if reason:
             raise IsolationError(reason)
-        self._control, theirs = socket.socketpair()
+        pairs = [socket.socketpair() for _ in range(2)]
+        self._controls = [ours for ours, _ in pairs]
         launcher = Launcher(self.isolate)
-        with theirs, tempfile.TemporaryFile() as errors:
-            arguments = [str(theirs.fileno()), launcher.mode]
-            self._process = launcher.start(START, arguments, [theirs.fileno()], errors)
-            theirs.close()
-            self._language = self._greet(errors)
+        with tempfile.TemporaryFile() as errors:
+            ends = [theirs.fileno() for _, theirs in pairs]
+            try:
+                arguments = [launcher.mode, *map(str, ends)]
+                self._process = launcher.start(START, arguments, ends, errors)
+            finally:
+                for _, theirs in pairs:
+                    theirs.close()
+            for control in self._controls:
+                self._language = self._greet(control, errors)
 
-    def _greet(self, errors: BinaryIO) -> dict:
+    def _greet(self, control: socket.socket, errors: BinaryIO) -> dict:
         """Wait until the template is warm."""
-        self._control.settimeout(START_SECONDS)
+        control.settimeout(START_SECONDS)
         try:
-            hello = wire.receive(self._control, wire.Inbox())
+            hello = wire.receive(control, wire.Inbox())
         except (OSError, wire.ClosedError) as error:
             self._end()
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip()
             raise GradingError(f"the template did not start: {said or error}") from error
-        self._control.settimeout(None)
+        control.settimeout(None)
         return hello["language_info"]
 
     def _end(self) -> None:
-        if self._control is not None:
-            self._control.close()  # on which the template ends, and all that it forked
-            self._control = None
+        for control in self._controls:
+            control.close()  # on which the template ends, and all that it forked
+        self._controls = []
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(CLOSE_SECONDS)

@@ -15,7 +15,8 @@ from nbgrader.preprocessors import Execute
 from autograder.answers import grading
 from autograder.errors import GradingError
 from autograder.limits import Event, Limits, refusal
-from autograder.outputs import Collector, error
+from autograder.outputs import Collector, error, is_error
+from autograder.pair import Pair
 from autograder.process import Ending, Process
 
 MOST_FILES = 5000
@@ -63,12 +64,14 @@ class Submission:
         self.execution = Execution(copy.deepcopy(notebook), isolated)
         self.limits = limits
         self.collector = Collector(self.execution.notebook, limits)
-        self.process: Process | None = None
+        self.process: Process | Pair | None = None
         self.completed: list[int] = []  # places in self.cells that a new process runs again
         self.lost = 0
 
-    def run(self, start: Callable[[], Process], stop_after: str | None) -> Execution:
-        """Run the cells, the last of them the one called `stop_after`.
+    def run(
+        self, start: Callable[[], Process | Pair], stop_after: str | None, to_first_loss: bool
+    ) -> Execution:
+        """Run the cells, the last of them the one called `stop_after`, or the first check lost.
 
         Raises: GradingError where no cell is called so, TemplateDiedError.
         """
@@ -78,7 +81,7 @@ class Submission:
         self.cells = list(self._cells())
         stop = self._place(stop_after)
         try:
-            place, why = self._run_until(stop)
+            place, why = self._run_until(stop, to_first_loss)
         finally:
             self._let_go()
         self._leave_out(place, why, stop_after)
@@ -107,13 +110,19 @@ class Submission:
             raise GradingError(f"no code cell is called {stop_after!r}; there are {known}")
         return names.index(stop_after) + 1
 
-    def _run_until(self, stop: int) -> tuple[int, str]:
+    def _run_until(self, stop: int, to_first_loss: bool) -> tuple[int, str]:
         """Run cells; give the place of the first that was left, and the limit that is behind it."""
         for place in range(stop):
             if why := self._renew(place):
                 return place, why
             self._run(place)
+            if to_first_loss and self._is_lost(place):
+                return place + 1, ""
         return stop, ""
+
+    def _is_lost(self, place: int) -> bool:
+        _, cell = self.cells[place]
+        return bool(grading(cell).get("grade")) and any(map(is_error, cell.outputs))
 
     def _renew(self, next_place: int) -> str:
         """Have a process in which all completed cells have run; say which limit forbids it."""
@@ -183,7 +192,8 @@ class Submission:
         if self._left() < seconds:
             limit, seconds = "notebook", max(0.0, self._left())
         _, cell = self.cells[place]
-        ending = self.process.run(cell.source, place + 1, sink, seconds, limit)
+        name = grading(cell).get("grade_id", "")
+        ending = self.process.run(cell.source, place + 1, sink, seconds, limit, name)
         if ending.reply is None:
             self._lose()
         return ending
@@ -200,7 +210,8 @@ class Submission:
 
     def _leave_out(self, place: int, why: str, stop_after: str | None) -> None:
         """Mark the graded cells from a place on as not run: without outputs they earn points."""
-        reason = self.limits.text(why) if why else f"this run ends with {stop_after}"
+        ends = stop_after or "the first check that fails"
+        reason = self.limits.text(why) if why else f"this run ends with {ends}"
         names = []
         for left in range(place, len(self.cells)):
             _, cell = self.cells[left]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from autograder import confine, lab, wire
 from autograder.child import SEED, Child
+from autograder.judge import by_hand
 from autograder.kernel import Kernel
 from autograder.limits import Limits
 
@@ -65,21 +66,35 @@ REHEARSAL = [
 
 
 def main() -> None:
-    """Serve the socket whose descriptor is the first argument; the second is one of USERS."""
-    control = socket.socket(fileno=int(sys.argv[1]))
-    control.set_inheritable(False)
-    uid = USERS[sys.argv[2]]
+    """Serve two sockets, answers and judges apart.
+
+    The arguments are one of USERS and the descriptors of the sockets.
+    """
+    uid = USERS[sys.argv[1]]
+    controls = [socket.socket(fileno=int(number)) for number in sys.argv[2:]]
+    for control in controls:
+        control.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     kernel = warm()
     confine.hide_memory()
-    if uid is None:
-        confine.adopt_orphans()
     threads = os.listdir("/proc/self/task")
     if len(threads) > 1:
         raise RuntimeError(f"a fork would lose {len(threads) - 1} threads of the template")
     confine.use_huge_pages()
-    control.sendall(wire.pack({"op": "ready", "language_info": kernel.language_info}))
-    Template(control, kernel, uid).serve()
+    for control in controls:
+        if os.fork() == 0:
+            for other in controls:
+                if other is not control:
+                    other.close()
+            confine.die_with_parent()
+            if uid is None:
+                confine.adopt_orphans()
+            control.sendall(wire.pack({"op": "ready", "language_info": kernel.language_info}))
+            Template(control, kernel, uid).serve()
+            os._exit(0)
+    for control in controls:
+        control.close()
+    os.waitpid(-1, 0)  # where one of them ends, so does this process, and the other with it
 
 
 def warm() -> Kernel:
@@ -90,6 +105,8 @@ def warm() -> Kernel:
 
     for module in pkgutil.iter_modules(lab.__path__, f"{lab.__name__}."):
         importlib.import_module(module.name)
+    by_hand.aliases()
+    by_hand.operators()
     kernel.rehearse(REHEARSAL)
     np.random.seed(SEED)
     torch.manual_seed(SEED)
@@ -110,7 +127,7 @@ class Template:
         """Answer requests until the other side is gone."""
         descriptors: list[int] = []
         while True:
-            chunk, came, _, _ = socket.recv_fds(self.control, 1 << 16, 3)
+            chunk, came, _, _ = socket.recv_fds(self.control, 1 << 16, 4)
             if not chunk:
                 return
             self.inbox.feed(chunk)
@@ -154,6 +171,7 @@ class Watch:
         self.status: int | None = None
         self.peak = self.checked = 0
         self.over, self.reached = "", False
+        self.space = _space(first) if first else 0
 
     def until_the_end(self) -> None:
         """Pass on interrupts; say how it ended: by itself, as asked, or over a limit."""
@@ -208,12 +226,13 @@ class Watch:
             self.template.control.sendall(wire.pack({"op": "reached", "kind": "processes"}))
 
     def processes(self) -> list[int]:
-        """List the submission's processes: isolated, whatever else this namespace holds."""
+        """List the submission's processes: isolated, whatever its own namespace holds."""
         if not self.first:
             return _descendants(os.getpid())
-        others = {1, os.getpid(), self.first}
         return [
-            int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in others
+            int(name)
+            for name in os.listdir("/proc")
+            if name.isdigit() and int(name) != self.first and _space(int(name)) == self.space
         ]
 
     def kill(self) -> None:
@@ -250,6 +269,13 @@ def _share(pid: int) -> int:
         for line in file:
             if line.startswith("Pss_Anon:"):
                 return int(line.split()[1]) * 1024
+    return 0
+
+
+def _space(pid: int) -> int:
+    """Give the number of a process's own namespace of processes; 0 when gone."""
+    with contextlib.suppress(OSError):
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino
     return 0
 
 

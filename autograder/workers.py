@@ -21,6 +21,7 @@ from nbformat import NotebookNode
 
 import autograder
 from autograder.errors import GradingError
+from autograder.judge.interface import Interface
 from autograder.sandbox import Execution, Limits, Sandbox
 
 ENGINE_RUNS = sys.platform == "linux"
@@ -40,6 +41,8 @@ class Job:
     files: dict[str, bytes]  # what stands beside them
     limits: Limits
     isolate: bool
+    interfaces: dict[str, Interface]  # name: what its checks may reach
+    own: tuple[str, ...]  # the files that are the course's
     version: str = autograder.__version__
 
 
@@ -65,7 +68,9 @@ def execute(job: Job) -> Done:
     for name, text in job.notebooks.items():
         notebook = nbformat.reads(text, as_version=4)
         if ENGINE_RUNS or job.isolate:
-            done = _sandbox(job.limits, job.isolate).run(notebook, job.files)
+            done = _sandbox(job.limits, job.isolate).run(
+                notebook, job.files, interface=job.interfaces.get(name), own=job.own
+            )
         else:
             done = _in_kernel(notebook, job)
         executed[name] = nbformat.writes(done.notebook)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from autograder.course import Course
-from autograder.notebooks import environment, reasons
+from autograder.judge.interface import Interface
+from autograder.notebooks import environment, read, reasons
 from autograder.sandbox import Sandbox, can_isolate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,10 +38,14 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session")
 def run():
-    """Run a notebook in the engine, up to a cell; give the graded cells that failed, and why."""
+    """Run a problem's notebook in the engine, up to a cell; give the graded cells that failed."""
     with Sandbox(isolate=can_isolate() is None) as sandbox:
 
-        def call(notebook, stop_after=None):
-            return reasons(sandbox.run(notebook, {}, stop_after=stop_after).notebook)
+        def call(course, stem, notebook, stop_after=None):
+            files, interface = course.files(stem), Interface.of_source(read(course.source(stem)))
+            done = sandbox.run(
+                notebook, files, stop_after=stop_after, interface=interface, own=files
+            )
+            return reasons(done.notebook)
 
         yield call

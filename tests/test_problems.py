@@ -47,7 +47,7 @@ def test_each_graded_cell_is_lost_by_some_wrong_answer(stem):
 
 @pytest.mark.parametrize("stem", COURSE.stems)
 def test_reference_earns_every_point(run, stem):
-    assert run(notebooks.read(COURSE.source(stem))) == {}
+    assert run(COURSE, stem, notebooks.read(COURSE.source(stem))) == {}
 
 
 @pytest.mark.parametrize("stem", COURSE.stems)
@@ -60,18 +60,21 @@ def test_untouched_release_earns_none(run, stem):
         strict=True,
     ):
         cell.source = empty.source
-    assert run(notebook).keys() == points(notebook).keys()
+    assert run(COURSE, stem, notebook).keys() == points(notebook).keys()
 
 
 @pytest.mark.parametrize("answer", RIGHT, ids=label)
 def test_right_answer_earns_every_point(run, answer):
-    assert run(answers.fill(notebooks.read(COURSE.source(answer.stem)), answer)) == {}
+    assert (
+        run(COURSE, answer.stem, answers.fill(notebooks.read(COURSE.source(answer.stem)), answer))
+        == {}
+    )
 
 
 @pytest.mark.parametrize("answer", WRONG, ids=label)
 def test_wrong_answer_loses_its_cell(run, answer):
     notebook = answers.fill(notebooks.read(COURSE.source(answer.stem)), answer)
-    lost = run(notebook, stop_after=answer.fails)
+    lost = run(COURSE, answer.stem, notebook, stop_after=answer.fails)
     assert answer.fails in lost, f"{answer.why} This went unnoticed."
 
 

@@ -202,7 +202,7 @@ def test_every_check_fails_until_it_is_written(run, unwritten):
     """Those that are left fail for the reference and for each right answer."""
     notebook = notebooks.read(unwritten.source(STEM))
     graded = {cell.metadata.nbgrader.grade_id for cell in answers.graded_cells(notebook)}
-    assert run(notebook).keys() == graded
+    assert run(unwritten, STEM, notebook).keys() == graded
     with pytest.raises(AssertionError):
         test_problems.test_reference_earns_every_point(run, STEM)
     assert len(test_problems.RIGHT) == 2

@@ -144,11 +144,13 @@ def by_hand(*names: str) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for name in names:
-            stack.enter_context(mock.patch(name, new=_refusal(name)))
+            stack.enter_context(mock.patch(name, new=refusal(name)))
         yield
 
 
-def _refusal(name: str) -> Callable[..., None]:
+def refusal(name: str) -> Callable[..., None]:
+    """Give a function that says that a call of this name would be the answer itself."""
+
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError(f"{name} is the answer itself: write this yourself.")
 
