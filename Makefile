@@ -6,7 +6,7 @@ endif
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: all setup test lab book release sample notebooks bench mutants style clean
+.PHONY: all setup test lab book release sample notebooks bench mutants weights style clean
 
 all: setup
 	@$(BIN)/autograder all
@@ -24,8 +24,8 @@ lab: setup
 book release sample notebooks bench: setup
 	@$(BIN)/autograder $@
 
-mutants: setup
-	@$(BIN)/autograder mutants $(P)
+mutants weights: setup
+	@$(BIN)/autograder $@ $(P)
 
 style: setup
 	@$(BIN)/ruff check --fix && $(BIN)/ruff format

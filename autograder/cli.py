@@ -272,6 +272,20 @@ def new(
 
 
 @app.command()
+def weights(problems: Annotated[list[str], typer.Argument(help="p03, for example")]) -> None:
+    """Run a problem's own recipe, which writes the files that it ships; this takes minutes."""
+    from autograder.weights import Recipe
+
+    course = Course.find()
+    for stem in course.select(problems):
+        recipe = Recipe(course, stem)
+        with console.status(f"{stem}: the recipe runs, for minutes"):
+            written = list(recipe.run())
+        for line in written:
+            console.print(f"  {line}", highlight=False)
+
+
+@app.command()
 def mutants(problems: Problems = None) -> None:
     """Change the reference solution in many ways and list the changes that no check notices.
 
