@@ -5,6 +5,7 @@ import html
 import json
 import re
 import shutil
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -114,10 +115,17 @@ def test_download_is_the_release(site, page):
     soup = site.soup(page)
     link = soup.h1.find_next("a", class_="download")
     assert soup.h1.find_next("p").find("a") == link
-    released = site.course.root / page.replace("source", "release", 1)
-    assert link.get_text() == f"Download {released.name}.ipynb"
+    released = site.course.root / Path(page.replace("source", "release", 1)).parent
+    files = {path.name: path.read_bytes() for path in released.iterdir()}
+    suffix = "zip" if len(files) > 1 else "ipynb"
+    assert link.get_text() == f"Download {released.name}.{suffix}"
     file = (site.open / f"{page}.html").parent / link["href"]
-    assert file.read_bytes() == released.with_suffix(".ipynb").read_bytes()
+    if suffix == "zip":
+        with zipfile.ZipFile(file) as archive:
+            names = {name: name.partition("/")[2] for name in archive.namelist()}
+            assert {names[name]: archive.read(name) for name in names} == files
+    else:
+        assert file.read_bytes() == files[f"{released.name}.ipynb"]
 
 
 @every_problem
