@@ -196,7 +196,7 @@ def own_time(course: Course) -> Iterator[Table | str]:
     yield "each notebook by itself, warm, on one core …"
     table = Table("notebook", "s", "slowest graded cell", "s", "MB", title="What notebooks take")
     with Sandbox(Limits(notebook_seconds=300)) as sandbox:
-        for path in [*course.chapters, *map(course.source, course.stems())]:
+        for path in [*course.chapters, *map(course.source, course.stems)]:
             files = {p.name: p.read_bytes() for p in path.parent.iterdir() if _is_beside(p, path)}
             done = sandbox.run(notebooks.read(path), files)
             outputs = [out for cell in done.notebook.cells for out in cell.get("outputs", [])]

@@ -110,9 +110,22 @@ def warm() -> Kernel:
     kernel.rehearse(REHEARSAL)
     np.random.seed(SEED)
     torch.manual_seed(SEED)
+    close_fonts()
     gc.collect()
     gc.freeze()
     return kernel
+
+
+def close_fonts() -> None:
+    """Have matplotlib let go of the font files that it opened.
+
+    A fork closes the numbers of all files. The objects would close them once more, at any time
+    later, when another file may have such a number.
+    """
+    from matplotlib import font_manager, mathtext
+
+    font_manager._get_font.cache_clear()
+    mathtext.MathTextParser._parse_cached.cache_clear()
 
 
 class Template:
