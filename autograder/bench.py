@@ -1,6 +1,8 @@
 """How fast the engine is, beside stock nbgrader: ratios measured in one run on one machine."""
 
+import json
 import shutil
+import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,10 +21,13 @@ from nbgrader.preprocessors import Execute
 from rich.table import Table
 from traitlets.config import Config
 
-from autograder import answers, notebooks, release, sample, workers
+from autograder import answers, notebooks, release, sample, scaffold, workers
+from autograder import stock as stock_nbgrader
+from autograder.cheats import CheatClass, load
 from autograder.course import Course
 from autograder.errors import GradingError
 from autograder.grading import Grading
+from autograder.judge.interface import Interface
 from autograder.pipeline import CONFIG, Pipeline
 from autograder.sandbox import Limits, Sandbox
 
@@ -31,6 +36,44 @@ STOCK = Autograde.autograde_preprocessors.default()
 MEMORY = "print(next(x for x in open('/proc/self/smaps_rollup') if x.startswith('Private_Dirty')))"
 # What a notebook may take: seconds of its own, and of one graded cell.
 NOTEBOOK_SECONDS, CELL_SECONDS = 30, 10
+CHEATS = "tests/cheats"
+
+# What calls are timed on, and the check that times them: the quickest of some rounds.
+SOLUTION = """
+def double(x):
+    return 2 * x
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.LayerNorm(8))
+
+    def forward(self, x):
+        return self.layers(x)
+"""
+CALLS = """
+import json, time
+
+def each(call, times=100, rounds=7):
+    found = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        for _ in range(times):
+            call()
+        found.append((time.perf_counter() - start) / times)
+    return min(found[1:])
+
+x, model = torch.ones(4, 8, requires_grad=True), Net()
+megabyte = torch.ones(1 << 18)
+print(json.dumps({
+    "a call with a number": each(lambda: double(2)),
+    "a call with a small tensor": each(lambda: double(x.detach())),
+    "forward and backward": each(lambda: double(x).sum().backward()),
+    "forward and backward of a module": each(lambda: model(x).sum().backward()),
+    "a call with a megabyte, which comes back": each(lambda: double(megabyte), times=20),
+}))
+"""
 
 
 class TimedExecute(Execute):
@@ -189,6 +232,77 @@ def memory() -> Iterator[str]:
         done = sandbox.run(new_notebook(cells=[new_code_cell(cell) for cell in cells]), {})
     kilobytes = int(done.notebook.cells[-1].outputs[0].text.split()[1])
     yield f"memory of a short torch notebook beyond its template: {kilobytes / 1024:.0f} MB"
+
+
+def judge_cost(course: Course, *, size: int = 200) -> Iterator[Table | str]:
+    """Run the same submissions with and without a judge in turn; compare medians, then calls."""
+    trivial, timed = _judged("assert double(2) == 4"), _judged(CALLS)
+    two = _cut(notebooks.read(course.source(sample.STEM)))
+    table = Table("", "one process, ms", "with a judge, ms", "more, ms", title=f"Medians of {size}")
+    with Sandbox(Limits()) as sandbox:
+        for name, notebook in (("a trivial submission", trivial), ("two checks of p01", two)):
+            yield f"{size} submissions each way, {name} …"
+            alone, judged = _medians(sandbox, notebook, size)
+            table.add_row(name, *(f"{1000 * s:.1f}" for s in (alone, judged, judged - alone)))
+        runs = [sandbox.run(timed, {}, interface=i) for i in (None, Interface.of_source(timed))]
+    printed = [json.loads(run.notebook.cells[-1].outputs[0].text) for run in runs]
+    for name in printed[0]:
+        alone, judged = (found[name] for found in printed)
+        table.add_row(name, *(f"{1000 * s:.3f}" for s in (alone, judged, judged - alone)))
+    yield table
+
+
+def _judged(check: str) -> NotebookNode:
+    """Make a notebook of a set-up, a solution and a check."""
+    cells = [
+        scaffold.code_cell("setup", "import torch\nfrom torch import nn", "p00_setup"),
+        scaffold.code_cell("solution", SOLUTION, "p00_solution", solution=True),
+        scaffold.code_cell("check", check, "p00_check", points=1),
+    ]
+    return notebooks.canonical(new_notebook(cells=cells))
+
+
+def _medians(sandbox: Sandbox, notebook: NotebookNode, size: int) -> list[float]:
+    """Give the seconds of a notebook in one process and in two, each way after the other."""
+    seconds: list[list[float]] = [[], []]
+    for _ in range(size):
+        for way, interface in enumerate((None, Interface.of_source(notebook))):
+            start = time.perf_counter()
+            sandbox.run(notebook, {}, interface=interface)
+            seconds[way].append(time.perf_counter() - start)
+    return [statistics.median(found) for found in seconds]
+
+
+def cheats(course: Course, *, count: int) -> Iterator[Table | str]:
+    """Grade the corpus of cheats with stock nbgrader and with the engine, side by side."""
+    classroom = CheatClass(course, course.build / "bench" / "cheats", load(course.root / CHEATS))
+    yield f"{len(classroom.cheats)} cheats with stock nbgrader, in bubblewrap, for minutes …"
+    stock = stock_nbgrader.scores(classroom.course.root, classroom.students, count)
+    yield "the same with the engine …"
+    here = classroom.grade(count)
+    table = Table("cheat", "honest", "stock", "engine", "named", title="Points of cheats")
+    gained: Counter = Counter()
+    for cheat in classroom.cheats:
+        honest, cheated = here[cheat.honest], here[cheat.name]
+        theirs, base = stock[cheat.name], stock[cheat.honest] or 0.0
+        more = (theirs or 0.0) - base, cheated.score - honest.score
+        gained.update(stock=more[0] > 0, points=max(0.0, more[0]), here=more[1] > 0)
+        gained.update(tampers=cheat.tampers, named=bool(cheat.tampers and cheated.tampering))
+        shown = "none" if theirs is None else f"{theirs:g}"
+        table.add_row(
+            f"{cheat.family}: {cheat.name}",
+            f"{base:g}",
+            f"[red]{shown}[/red]" if more[0] > 0 else shown,
+            f"[red]{cheated.score:g}[/red]" if more[1] > 0 else f"{cheated.score:g}",
+            "yes" if cheated.tampering else "-" if cheat.tampers else "",
+        )
+    yield table
+    families = {cheat.family for cheat in classroom.cheats}
+    yield (
+        f"{len(classroom.cheats)} cheats in {len(families)} families: with stock nbgrader "
+        f"{gained['stock']} gain {gained['points']:g} points, with the engine {gained['here']} "
+        f"gain any; {gained['named']} of {gained['tampers']} that tamper are named"
+    )
 
 
 def own_time(course: Course) -> Iterator[Table | str]:

@@ -9,25 +9,28 @@ import contextlib
 import fcntl
 import os
 import random
+import select
 import signal
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from autograder import confine, wire
-from autograder.judge.by_hand import refuse
 from autograder.judge.interface import Interface
-from autograder.judge.link import Link
-from autograder.judge.remote import Remote
-from autograder.judge.responder import Responder
 from autograder.kernel import Kernel
 from autograder.limits import Limits
+
+if TYPE_CHECKING:
+    from autograder.judge.remote import Remote
+    from autograder.judge.responder import Responder
+    from autograder.witness import Witness
 
 INODES = 20_000  # files and folders that the tmpfs may hold
 # Where a notebook seeds nothing, a kernel's random numbers differ; here they and scores repeat.
 SEED = 0
+SOON = 50  # milliseconds
 REPLY_LETTERS, REPLY_LINES = 2000, 100
 
 
@@ -53,7 +56,9 @@ class Child:
         self.inbox = wire.Inbox()
         self.sent = 0
         self.lock = threading.Lock()
+        self.notes: list[tuple[str, str]] = []  # that are not yet on their way
         self.responder: Responder | None = None  # in the answer's process
+        self.witness: Witness | None = None  # there too
         self.remote: Remote | None = None  # in the judge's
 
     def main(self) -> NoReturn:
@@ -130,7 +135,11 @@ class Child:
             self.take_part(start["part"], start["interface"])
         self.publish("ready", {})
         while True:
-            request = await self.wait_for("cell")
+            request = await self.wait_for("cell", "look")
+            if request["op"] == "look":
+                self.look(everywhere=True)
+                self.publish("looked", {})
+                continue
             signal.signal(signal.SIGINT, signal.default_int_handler)
             try:
                 if self.remote and request["judged"]:
@@ -140,18 +149,19 @@ class Child:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
             if os.getpid() != self.pid:
                 os._exit(0)  # a process that the cell's code forked and did not end
+            self.look(everywhere=True)
             self.publish("done", {"count": request["count"], **_short(reply)})
 
-    async def wait_for(self, op: str) -> dict:
-        """Wait for a message of one kind; what earlier cells left in the event loop goes on."""
+    async def wait_for(self, *ops: str) -> dict:
+        """Wait for a message of some kinds; what earlier cells left in the event loop goes on."""
         loop = asyncio.get_running_loop()
         while True:
             while (message := self.inbox.next()) is None:
                 if await self.readable(loop) is self.line:
-                    self.responder.respond()
+                    self.respond()
                 else:
                     self.inbox.feed(wire.chunk(self.connection))
-            if message["op"] == op:
+            if message["op"] in ops:
                 return message
 
     async def readable(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
@@ -167,14 +177,56 @@ class Child:
 
     def take_part(self, part: str, told: dict) -> None:
         """Become the process of the answer or that of the judge."""
-        interface = Interface(told["names"], tuple(told["objects"]), tuple(told["by_hand"]))
+        # They import torch, which in a kernel comes behind IPython: warning filters have an order.
+        from autograder import witness
+        from autograder.judge import by_hand, link, remote, responder, traces
+
+        interface = Interface.told(told)
         namespace = self.kernel.shell.user_ns
         if part == "answer":
-            refuse(interface.by_hand)
-            self.responder = Responder(Link(self.line), namespace)
+            by_hand.refuse(interface.by_hand)
+            self.responder = responder.Responder(link.Link(self.line), namespace, self.kernel.shell)
+            self.witness = witness.prepared(self.kernel.shell)
+            self.witness.watch(namespace, self.note)
+            self.responder.gave = self.witness.gave
         elif part == "judge":
-            self.remote = Remote(Link(self.line), interface)
+            patience = self.limits.grace_seconds / 2
+            self.remote = remote.Remote(link.Link(self.line), interface, patience)
+            self.kernel.shell.trim = traces.trim
             self.remote.install(namespace)
+
+    def respond(self) -> None:
+        """Answer a question and those that follow at once: an event loop is slow to wake up."""
+        poll = select.poll()
+        for connection in (self.line, self.connection):
+            poll.register(connection, select.POLLIN)
+        while True:
+            self.witness.answering = True
+            try:
+                self.responder.respond()
+            finally:
+                self.witness.answering = False
+            self.look(everywhere=False)
+            if [descriptor for descriptor, _ in poll.poll(SOON)] != [self.line.fileno()]:
+                return
+
+    def look(self, everywhere: bool) -> None:
+        """Have the witness look, and send what it noted."""
+        if self.witness:
+            with contextlib.suppress(Exception):  # what it looks at may be made to raise one
+                self.witness.look() if everywhere else self.witness.glance()
+            self.send_notes()
+
+    def note(self, code: str, subject: str) -> None:
+        """Take a note of the witness: it is sent at once where that disturbs nothing."""
+        self.notes.append((code, subject))
+        if threading.get_ident() == threading.main_thread().ident and not self.lock.locked():
+            self.send_notes()
+
+    def send_notes(self) -> None:
+        while self.notes:
+            code, subject = self.notes.pop(0)
+            self.publish("noted", {"code": code, "subject": subject})
 
     def receive(self, op: str) -> dict:
         """Wait for a message of one kind; what an interrupt left unread goes by."""

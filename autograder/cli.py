@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -235,9 +236,11 @@ def _scores(stem: str, outcomes: list) -> Table:
     table = Table("student", "score", "", "why points were lost", title=f"Scores of {stem}")
     for outcome in sorted(outcomes, key=lambda outcome: outcome.student):
         score = f"{outcome.score:g} of {outcome.possible:g}" if not outcome.fault else "none"
+        signs = [f"tampering: {what}" for _, what in outcome.tampering]
         events = [e["message"] for r in outcome.record.values() for e in r.get("events", [])]
-        why = [outcome.fault] if outcome.fault else [*events, *outcome.reasons.values()]
-        table.add_row(outcome.student, score, outcome.status, why[0].splitlines()[0] if why else "")
+        why = [outcome.fault] if outcome.fault else [*signs, *events, *outcome.reasons.values()]
+        first = escape(why[0].splitlines()[0]) if why else ""
+        table.add_row(escape(outcome.student), score, outcome.status, first)
     return table
 
 
@@ -321,13 +324,15 @@ def bench(
     many: Annotated[int, typer.Option(help="submissions that show whether the cost grows")] = 1000,
     workers: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
-    """Measure: the engine beside stock nbgrader, its memory, and each notebook's own time."""
+    """Measure speed, memory and cheats, beside stock nbgrader, then each notebook's own time."""
     from autograder import bench
 
     course = Course.find()
     for part in (
         bench.speed(course, size=size, many=many, count=workers),
+        bench.judge_cost(course),
         bench.memory(),
+        bench.cheats(course, count=workers),
         bench.own_time(course),
     ):
         for found in part:

@@ -24,7 +24,7 @@ from nbgrader.preprocessors import ClearOutput, DeduplicateIds, IgnorePattern, L
 from nbgrader.utils import find_all_files
 
 import autograder
-from autograder import gradebook, notebooks, workers
+from autograder import gradebook, notebooks, tampering, workers
 from autograder.errors import AutograderError, GradingError
 from autograder.judge.interface import Interface
 from autograder.pipeline import Pipeline
@@ -73,6 +73,7 @@ class Outcome:
     possible: float = 0.0
     reasons: dict[str, str] = field(default_factory=dict)  # cell: what its check said
     record: dict[str, Any] = field(default_factory=dict)  # notebook: isolated, seconds, events, ...
+    tampering: list[tuple[str, str]] = field(default_factory=list)  # (cell, what was seen)
     fault: str = ""  # why it could not be graded
 
 
@@ -318,6 +319,7 @@ class Grading:
         for name, notebook in graded.items():
             outcome.record[name] = dict(notebook.metadata.get(NOTEBOOK_KEY, {}))
             outcome.reasons.update(notebooks.reasons(notebook))
+            outcome.tampering += tampering.of_record(outcome.record[name])
         return outcome
 
 

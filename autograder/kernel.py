@@ -77,7 +77,18 @@ class Compiler(XCachingCompiler):
 
 
 class Shell(ZMQInteractiveShell):
-    """ipykernel's shell, without what only somebody who sits before it would see."""
+    """ipykernel's shell, without what only somebody who sits before it would see.
+
+    `trim` takes from an exception the frames that nobody is to see.
+    """
+
+    trim: Callable[[BaseException], None] = staticmethod(lambda error: None)
+
+    def _get_exc_info(self, exc_tuple: tuple | None = None) -> tuple:
+        kind, error, _ = super()._get_exc_info(exc_tuple)
+        self.trim(error)
+        sys.last_traceback = error.__traceback__
+        return kind, error, error.__traceback__
 
     def enable_gui(self, gui: str | None = None) -> None:
         # `%matplotlib inline` asks for no event loop, and none could run here.

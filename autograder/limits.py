@@ -74,7 +74,7 @@ class Event:
     cell: str
     """The grade_id of the cell, or its id; empty where no cell is concerned."""
     kind: str
-    """One that Limits.text knows, or crash."""
+    """One that Limits.text knows, crash, or tampering."""
     message: str
 
     def __str__(self) -> str:

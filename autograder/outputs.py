@@ -2,6 +2,7 @@
 
 import codecs
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from nbclient import NotebookClient
@@ -114,13 +115,13 @@ class Collector:
 
 
 class Bystander:
-    """Takes from a process that answers a check only what decides about no points.
+    """Takes from a process that answers a check only what decides about no points; notes the rest.
 
     Text on standard error costs the check its points, as it does where both are one process.
     """
 
-    def __init__(self, sink: Collector):
-        self.sink = sink
+    def __init__(self, sink: Collector, note: Callable[[str, str], None]):
+        self.sink, self.note = sink, note
 
     @property
     def flooded(self) -> bool:
@@ -132,6 +133,10 @@ class Bystander:
     def message(self, kind: str, content: dict[str, Any], length: int) -> None:
         if kind in ("display_data", "update_display_data"):
             self.sink.message(kind, content, length)
+        elif kind in (*DECISIVE, "clear_output"):
+            self.note("sent", kind)
+        elif kind in OTHERS and _catches(content):
+            self.note("sent", "a widget that catches outputs")
 
 
 def error(name: str, text: str) -> NotebookNode:
@@ -158,6 +163,13 @@ def _is_output(kind: str, content: dict[str, Any]) -> bool:
     if kind.startswith("comm") and kind in OTHERS:
         return isinstance(content.get("comm_id"), str) and isinstance(content.get("data"), dict)
     return kind == "clear_output"
+
+
+def _catches(content: dict[str, Any]) -> bool:
+    """Say whether a widget's message lets it take the outputs of a cell."""
+    data = content.get("data")
+    state = data.get("state") if isinstance(data, dict) else None
+    return isinstance(state, dict) and bool(state.get("msg_id"))
 
 
 def is_error(content: dict[str, Any]) -> bool:

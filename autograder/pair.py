@@ -51,6 +51,7 @@ class Pair:
 
     def close(self) -> None:
         try:
+            self.judge.leave()  # both end at the same time
             self.answer.close()
         finally:
             self.judge.close()
@@ -60,6 +61,8 @@ class Pair:
     ) -> Ending:
         """Run the cell of this name where its role says, as `Process.run` does."""
         role = self._role(name)
+        if role is Role.SET_UP:
+            self.judge.begin(code, count)
         if role is not Role.JUDGED:
             ending = self.answer.run(code, count, sink, seconds, limit)
             if role is Role.SET_UP and ending.reply:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from autograder import wire
+from autograder import tampering, wire
 from autograder.errors import GradingError
 from autograder.judge.interface import Interface
 from autograder.limits import Limits
@@ -17,6 +17,7 @@ from autograder.outputs import Bystander, Collector, is_error
 
 START_SECONDS = 60  # for a fork, on a busy host
 STOP_SECONDS = 20
+LOOK_SECONDS = 1
 CHUNK = 1 << 16
 SPARE = 1 << 20  # bytes that a message may have beyond the output in it
 
@@ -66,8 +67,10 @@ class Process:
         self.limits, self.control = limits, control
         self.peak_bytes = 0
         self._end: dict[str, Any] | None = None  # the template's last word
+        self.noted: dict[str, None] = {}  # signs of tampering
         self._interrupting = False
         self._count = 0  # the number of the cell that runs
+        self._stopping = False
         self._orders, self._inbox = wire.Inbox(), wire.Inbox(limits.output_bytes + SPARE)
         self._queue: deque[dict[str, Any]] = deque()
         self._connection, theirs = socket.socketpair()
@@ -126,18 +129,14 @@ class Process:
     ) -> Ending:
         """Run a cell as number `count` for at most `seconds`, the limit called `limit`.
 
-        What the cell is called does not matter here. The process `beside` answers what the cell
-        asks. It is interrupted with this one, and of what it sends, only text and displays are the
-        cell's.
+        It may have begun before. What the cell is called does not matter here. The process `beside`
+        answers what the cell asks. It is interrupted with this one, and of what it sends, only text
+        and displays are the cell's.
         """
-        self.start()
+        if self._count != count:
+            self.begin(code, count, judged=beside is not None)
         ending = Ending()
-        self._count = count
-        # An earlier cell may have sent its end twice.
-        self._queue = deque(message for message in self._queue if message["kind"] != "done")
         deadline = time.monotonic() + seconds
-        judged = beside is not None
-        self._send(wire.pack({"op": "cell", "code": code, "count": count, "judged": judged}))
         while True:
             try:
                 message = self._next(deadline, sink, beside, stop_floods=not ending.stopped)
@@ -166,6 +165,38 @@ class Process:
                 return replace(
                     ending, stopped=ending.stopped or message["over"], status=message["status"]
                 )
+
+    def look(self) -> None:
+        """Have the process look once more for signs of tampering, and wait for them a little."""
+        self._drop_ends()
+        self._send(wire.pack({"op": "look"}))
+        deadline, sink = time.monotonic() + LOOK_SECONDS, Collector.nowhere(self.limits)
+        try:
+            while message := self._next(deadline, sink):
+                if message["kind"] in ("looked", "end"):
+                    break
+        except wire.ProtocolError:
+            self.note("protocol")
+        self._drop_ends()
+
+    def note(self, code: object, subject: object = "") -> None:
+        """Keep a sign of tampering."""
+        if len(self.noted) < tampering.MOST:
+            self.noted[tampering.text(code, subject)] = None
+
+    def _drop_ends(self) -> None:
+        """Forget the ends that no cell is waiting for: an earlier one sent its end twice."""
+        left = deque(message for message in self._queue if message["kind"] != "done")
+        if len(left) < len(self._queue):
+            self.note("twice")
+        self._queue = left
+
+    def begin(self, code: str, count: int, *, judged: bool = False) -> None:
+        """Have a cell run at once; `run` then waits for it and takes its outputs."""
+        self.start()
+        self._count = count
+        self._drop_ends()
+        self._send(wire.pack({"op": "cell", "code": code, "count": count, "judged": judged}))
 
     def ended(self) -> Ending | None:
         """Say how the process ended between two cells; None where it did not."""
@@ -213,7 +244,7 @@ class Process:
             ready = [descriptor for descriptor, _ in poll.poll(wait * 1000)]
             self._pump(ready, sink)
             if beside:
-                beside._pump(ready, Bystander(sink))
+                beside._pump(ready, Bystander(sink, beside.note))
         return self._queue.popleft()
 
     def _pump(self, ready: list[int], sink: Collector) -> None:
@@ -275,8 +306,10 @@ class Process:
                 f"expected how cell {self._count} ended, got {sorted(content)}"
             )
         self._drain(sink)
-        if kind in ("ready", "done"):
+        if kind in ("ready", "done", "looked"):
             self._queue.append({"kind": kind, "content": content})
+        elif kind == "noted":
+            self.note(content.get("code"), content.get("subject"))
         else:
             length = max(self._inbox.length, length if isinstance(length, int) else 0)
             sink.message(kind, content, length)
@@ -324,9 +357,15 @@ class Process:
         self._interrupting = True
         self._order(wire.pack({"op": "interrupt"}))
 
-    def _stop(self) -> None:
-        if self._end is None:
+    def leave(self) -> None:
+        """Have the process end; `close` waits until it has."""
+        if self._end is None and not self._stopping:
+            self._stopping = True
             self._order(wire.pack({"op": "stop"}))
+
+    def _stop(self) -> None:
+        self.leave()
+        if self._end is None:
             self._await("end")
 
     def _await(self, op: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from nbgrader.api import MissingEntry
 
-from autograder import notebooks
+from autograder import notebooks, tampering
 from autograder.pipeline import Pipeline
 
 PAGE = """<!doctype html>
@@ -33,17 +33,25 @@ pre {{ margin: 0; white-space: pre-wrap; font-size: .85rem; }}
 <div class="scroll"><table><tr><th>student</th><th>cell</th><th>what the check said</th></tr>
 {reasons}
 </table></div>
-</body></html>
+{tampering}</body></html>
+"""
+TAMPERING = """<h2>Tampering</h2>
+<p>What submissions did to the machinery around them. It changed no score. Somebody may have had a
+reason: read the notebook before you ask.</p>
+<div class="scroll"><table><tr><th>student</th><th>cell</th><th>what was seen</th></tr>
+{rows}
+</table></div>
 """
 
 
 @dataclass
 class Result:
-    """One graded submission: points by cell, and why points were lost."""
+    """One graded submission: points by cell, why points were lost, and what it tampered with."""
 
     student: str
     scores: dict[str, tuple[float, float]] = field(default_factory=dict)  # cell: (score, of)
     reasons: dict[str, str] = field(default_factory=dict)  # cell: what the check said
+    tampering: list[tuple[str, str]] = field(default_factory=list)  # (cell, what was seen)
     fault: str = ""  # why there is no score
 
     @property
@@ -80,7 +88,9 @@ def results(pipeline: Pipeline, assignment: str, faults: dict[str, str]) -> list
                     result.scores[grade.name] = (grade.score, grade.max_score)
             folder = pipeline.root / "autograded" / student / assignment
             for path in sorted(folder.glob("*.ipynb")):
-                result.reasons.update(notebooks.reasons(notebooks.read(path)))
+                notebook = notebooks.read(path)
+                result.reasons.update(notebooks.reasons(notebook))
+                result.tampering += tampering.of_record(notebook.metadata.get("autograder", {}))
     return found
 
 
@@ -106,16 +116,29 @@ def page(assignment: str, found: list[Result], feedback: str = "") -> str:
         heads="".join(f"<th>{html.escape(cell)}</th>" for cell in cells),
         scores="\n".join(rows),
         reasons="\n".join(reasons),
+        tampering=_tampering(found),
     )
 
 
 def summary(found: list[Result]) -> str:
     graded = [result for result in found if not result.fault]
     full = sum(result.score == result.possible for result in graded)
+    tampered = sum(bool(result.tampering) for result in found)
     return (
         f"{len(found)} submissions: {len(graded)} graded, {full} with full marks, "
-        f"{len(found) - len(graded)} that could not be graded."
+        f"{len(found) - len(graded)} that could not be graded"
+        + (f", {tampered} that tampered." if tampered else ".")
     )
+
+
+def _tampering(found: list[Result]) -> str:
+    rows = [
+        f"<tr><td>{html.escape(result.student)}</td><td>{html.escape(cell)}</td>"
+        f"<td>{html.escape(what)}</td></tr>"
+        for result in found
+        for cell, what in result.tampering
+    ]
+    return TAMPERING.format(rows="\n".join(rows)) if rows else ""
 
 
 def _points(score: float, possible: float) -> str:

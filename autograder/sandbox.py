@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from nbformat import NotebookNode
 
-from autograder import wire
+from autograder import tampering, wire
 from autograder.errors import GradingError, IsolationError
 from autograder.isolation import START, Launcher, can_isolate
 from autograder.judge.interface import Interface
@@ -71,6 +71,10 @@ class Sandbox:
         """
         limits = limits or self.limits
         kept, events = fitting(files, limits)
+        own = list(own)
+        if interface is not None:
+            signs = tampering.of_files(kept, own)
+            events += [Event("", tampering.KIND, text) for text in signs]
 
         def attempt() -> Execution:
             try:

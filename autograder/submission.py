@@ -12,6 +12,7 @@ from typing import Any
 from nbformat import NotebookNode
 from nbgrader.preprocessors import Execute
 
+from autograder import tampering
 from autograder.answers import grading
 from autograder.errors import GradingError
 from autograder.limits import Event, Limits, refusal
@@ -67,6 +68,7 @@ class Submission:
         self.process: Process | Pair | None = None
         self.completed: list[int] = []  # places in self.cells that a new process runs again
         self.lost = 0
+        self.named: set[str] = set()  # signs of tampering
 
     def run(
         self, start: Callable[[], Process | Pair], stop_after: str | None, to_first_loss: bool
@@ -82,6 +84,7 @@ class Submission:
         stop = self._place(stop_after)
         try:
             place, why = self._run_until(stop, to_first_loss)
+            self._look_once_more(max(0, place - 1))
         finally:
             self._let_go()
         self._leave_out(place, why, stop_after)
@@ -194,9 +197,24 @@ class Submission:
         _, cell = self.cells[place]
         name = grading(cell).get("grade_id", "")
         ending = self.process.run(cell.source, place + 1, sink, seconds, limit, name)
+        if isinstance(self.process, Pair):
+            self._name_tampering(place, tampering.of_ending(ending))
         if ending.reply is None:
             self._lose()
         return ending
+
+    def _look_once_more(self, place: int) -> None:
+        """Ask what the last checks left behind; the cell at a place was the last that was run."""
+        if isinstance(self.process, Pair) and not self.process.ended():
+            self.process.answer.look()
+            self._name_tampering(place, [])
+
+    def _name_tampering(self, place: int, found: list[str]) -> None:
+        """Make events of signs of tampering, of each the first time."""
+        for text in [*self.process.answer.noted, *found]:
+            if text not in self.named:
+                self.named.add(text)
+                self._note(place, tampering.KIND, text)
 
     def _lose(self) -> None:
         self._let_go()

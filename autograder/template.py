@@ -20,7 +20,6 @@ from pathlib import Path
 
 from autograder import confine, lab, wire
 from autograder.child import SEED, Child
-from autograder.judge import by_hand
 from autograder.kernel import Kernel
 from autograder.limits import Limits
 
@@ -103,14 +102,18 @@ def warm() -> Kernel:
     import numpy as np
     import torch
 
+    from autograder import witness
+    from autograder.judge import by_hand, remote, responder  # noqa: F401
+
     for module in pkgutil.iter_modules(lab.__path__, f"{lab.__name__}."):
         importlib.import_module(module.name)
     by_hand.aliases()
-    by_hand.operators()
+    by_hand.kernels()
     kernel.rehearse(REHEARSAL)
     np.random.seed(SEED)
     torch.manual_seed(SEED)
     close_fonts()
+    witness.prepared(kernel.shell)
     gc.collect()
     gc.freeze()
     return kernel

@@ -69,7 +69,7 @@ def execute(job: Job) -> Done:
         notebook = nbformat.reads(text, as_version=4)
         if ENGINE_RUNS or job.isolate:
             done = _sandbox(job.limits, job.isolate).run(
-                notebook, job.files, interface=job.interfaces.get(name), own=job.own
+                notebook, job.files, interface=job.interfaces[name], own=job.own
             )
         else:
             done = _in_kernel(notebook, job)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from autograder import tampering
 from autograder.course import Course
 from autograder.judge.interface import Interface
 from autograder.notebooks import environment, read, reasons
@@ -46,6 +47,8 @@ def run():
             done = sandbox.run(
                 notebook, files, stop_after=stop_after, interface=interface, own=files
             )
+            # No honest answer tampers, right or wrong.
+            assert [str(event) for event in done.events if event.kind == tampering.KIND] == []
             return reasons(done.notebook)
 
         yield call

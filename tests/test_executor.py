@@ -4,7 +4,6 @@ import logging
 import re
 import select
 import threading
-import time
 from pathlib import Path
 
 import nbformat
@@ -304,22 +303,27 @@ def test_process_that_ends_between_cells_costs_no_check(run, monkeypatch):
 
 
 def test_killer_is_never_run_again(run):
-    """A cell that ends the process only when it is run again loses that, and keeps its outputs."""
-    late = time.time() + 2
+    """A cell that ends the process only when it is run again loses that, and keeps its outputs.
+
+    It tells the runs apart by the cell before it, which was stopped and so is not run again.
+    """
     done = run(
         [
-            "import os, time\nx = 1",
-            f"print('fine')\nif time.time() > {late}: os._exit(1)\ny = 2",
-            f"while time.time() < {late}: time.sleep(0.1)\nos._exit(1)",
+            "import os\nx = 1",
+            "first = True\nwhile True: print('x' * 1000)",
+            "print('fine')\nif 'first' not in globals(): os._exit(1)\ny = 2",
+            "os._exit(1)",
             ("free", "assert x == 1"),
             ("needs", "assert y == 2"),
-        ]
+        ],
+        output_bytes=100_000,
+        flood_bytes=2 * MB,
     )
-    assert text(done.notebook.cells[1]) == "fine\n"
-    assert errors(done.notebook.cells[1]) == []
+    assert text(done.notebook.cells[2]) == "fine\n"
+    assert errors(done.notebook.cells[2]) == []
     assert points(done.notebook) == {"free": 1, "needs": 0}
-    assert kinds(done) == ["crash", "crash"]
-    assert "run again" in done.events[1].message
+    assert kinds(done) == ["flood", "output", "crash", "crash"]
+    assert "run again" in done.events[-1].message
 
 
 def test_restarts_are_bounded(run):

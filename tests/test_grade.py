@@ -13,13 +13,17 @@ import nbformat
 import psutil
 import pytest
 from nbformat.warnings import MissingIDFieldWarning
+from nbgrader.preprocessors import Execute
+from nbgrader.utils import determine_grade
 from traitlets.config import Config
 
-from autograder import bench, notebooks, workers
+from autograder import answers, bench, mutants, notebooks, workers
 from autograder.errors import GradingError
+from autograder.feedback import ANSI
 from autograder.grading import Grading
+from autograder.judge.interface import Interface
 from autograder.pipeline import Pipeline
-from autograder.sandbox import can_isolate
+from autograder.sandbox import Sandbox, can_isolate
 
 ISOLATE = can_isolate() is None
 CLASS = {
@@ -75,13 +79,52 @@ def test_tables_equal_those_of_stock_nbgrader(stock, graded):
     assert classroom.tables(graded[0]) == classroom.tables(stock)
 
 
+def plain(outputs):
+    """Take the colours out: IPython marks what failed in a line, and knows it of its own frames."""
+    return [
+        out | {"traceback": [ANSI.sub("", line) for line in out.traceback]}
+        if out.output_type == "error"
+        else out
+        for out in outputs or []
+    ]
+
+
 def test_outputs_equal_those_of_stock_nbgrader(stock, graded):
     """What students see: streams, errors and tracebacks, cell by cell."""
     for student in CLASS:
         path = f"autograded/{student}/{classroom.STEM}/{classroom.STEM}.ipynb"
         ours, theirs = (notebooks.read(course.root / path) for course in (graded[0], stock))
         assert [c.source for c in ours.cells] == [c.source for c in theirs.cells]
-        assert [c.get("outputs") for c in ours.cells] == [c.get("outputs") for c in theirs.cells]
+        outputs = [[plain(cell.get("outputs")) for cell in nb.cells] for nb in (ours, theirs)]
+        assert outputs[0] == outputs[1]
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox(isolate=ISOLATE) as made:
+        yield made
+
+
+def scores(notebook):
+    return {
+        answers.grading(cell)["grade_id"]: determine_grade(cell)[0]
+        for cell in answers.graded_cells(notebook)
+    }
+
+
+@pytest.mark.parametrize(("number", "right"), [(0, False), (1, True)], ids=["wrong", "right"])
+def test_answers_score_as_under_stock_nbgrader(sandbox, course, number, right):
+    """A sample of real answers, judged apart and in a plain kernel: cell by cell."""
+    stem = course.stems[number]
+    answer = next(a for a in answers.load(course, stem) if (a.fails is None) == right)
+    notebook = answers.fill(mutants.bare(notebooks.read(course.source(stem))), answer)
+    folder = {"metadata": {"path": str(course.source(stem).parent)}}
+    files, interface = course.files(stem), Interface.of_source(notebook)
+    done = sandbox.run(notebook, files, interface=interface, own=files)
+    stock, _ = Execute().preprocess(notebook, folder)
+    assert scores(done.notebook) == scores(stock)
+    assert (sum(scores(stock).values()) == 10) == right
+    assert right or scores(stock)[answer.fails] == 0
 
 
 def test_outcomes_say_scores_and_reasons(graded):
@@ -212,7 +255,7 @@ def test_command_prints_a_table_then_json(command):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["p07"], "no problem is called 'p07'"),
+        (["p99"], "no problem is called 'p99'"),
         (["p01", "--students", "student99"], "no student called 'student99'"),
     ],
 )

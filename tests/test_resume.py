@@ -23,6 +23,7 @@ from autograder import workers
 from autograder.answers import graded_cells
 from autograder.errors import GradingError
 from autograder.grading import Grading
+from autograder.judge.interface import Interface
 from autograder.pipeline import Pipeline
 from autograder.sandbox import Limits, can_isolate
 
@@ -293,14 +294,16 @@ def test_submission_that_starts_as_the_pool_ends_is_ended(monkeypatch):
             taken.set()
             assert ending.wait(60)
 
-        def run(self, notebook, files):
+        def run(self, notebook, files, **parts):
             raise GradingError("ended" if closed.wait(60) else "went on")
 
         def close(self):
             closed.set()
 
     monkeypatch.setattr(workers, "Sandbox", Slow)
-    job = workers.Job("student01", {"p01": nbformat.writes(new_notebook())}, {}, Limits(), True)
+    notebook = {"p01": nbformat.writes(new_notebook())}
+    interfaces = {"p01": Interface()}
+    job = workers.Job("student01", notebook, {}, Limits(), True, interfaces, own=())
     with workers.local(1) as pool:
         shutdown = pool.shutdown
 

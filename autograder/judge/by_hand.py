@@ -11,7 +11,7 @@ import importlib.machinery
 import inspect
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
@@ -59,19 +59,18 @@ def _refuse(name: str) -> None:
 
 def _refuse_kernels(name: str, refused: Callable) -> None:
     """Refuse what carries the function's name: torch.ops, and the kernels behind it."""
-    for home in HOMES:
-        for attribute in dir(home):
-            if is_kernel(attribute, name):
+    operator = Operator(refused)
+    for home, attribute in min((kernels().get(word, []) for word in name.split("_")), key=len):
+        if is_kernel(attribute, name):
+            if isinstance(home, str):
+                setattr(getattr(torch.ops, home), attribute, operator)
+            else:
                 setattr(home, attribute, refused)
     look_up = torch._C._jit_get_operation
-    torch._C._jit_get_operation = lambda operator: (
-        refused if is_kernel(operator.rpartition(":")[2], name) else look_up(operator)
+    torch._C._jit_get_operation = lambda found: (
+        operator if is_kernel(found.rpartition(":")[2], name) else look_up(found)
     )
     torch._C._VariableFunctions = Without(torch._C._VariableFunctions, name, refused)
-    for operator in operators():
-        space, _, rest = operator.partition("::")
-        if is_kernel(rest.partition(".")[0], name):
-            setattr(getattr(torch.ops, space), rest.partition(".")[0], refused)
 
 
 @functools.cache
@@ -87,16 +86,47 @@ def aliases() -> dict[int, list[tuple[ModuleType, str]]]:
 
 
 @functools.cache
-def operators() -> tuple[str, ...]:
-    return tuple(torch._C._dispatch_get_all_op_names())
+def kernels() -> dict[str, list[tuple[ModuleType | str, str]]]:
+    """Find by each word of their names the compiled functions, and the operators by their space.
+
+    This is done once, in the template.
+    """
+    found = defaultdict(list)
+    places = [(home, attribute) for home in HOMES for attribute in dir(home)]
+    for operator in torch._C._dispatch_get_all_op_names():
+        space, _, rest = operator.partition("::")
+        places.append((space, rest.partition(".")[0]))
+    for place in dict.fromkeys(places):
+        for word in set(place[1].split("_")):
+            found[word].append(place)
+    return dict(found)
 
 
 def is_kernel(attribute: str, name: str) -> bool:
     """Say whether a compiled function is the one of this name, or a kernel of it."""
-    if max(name.split("_"), key=len) not in attribute:
-        return False  # thousands are asked about, and this is quick
     words = set(name.split("_"))
     return attribute.strip("_") == name or (len(words) > 2 and words <= set(attribute.split("_")))
+
+
+class Operator:
+    """Stands for an operator of torch.ops, and for each of its overloads."""
+
+    def __init__(self, refused: Callable):
+        self._refused = refused
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> None:
+        self._refused()
+
+    def __getattr__(self, name: str) -> "Operator":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __iter__(self) -> Iterator["Operator"]:  # what looks an operator up gives it and a list
+        return iter((self, []))
+
+    def __getitem__(self, place: int) -> "Operator":
+        return list(self)[place]
 
 
 class Without:

@@ -31,6 +31,8 @@ class Interface:
     """The grade_ids of the checks, which run in the judge's process alone."""
     set_up: frozenset[str] = frozenset()
     """The grade_ids of the course's own other cells, which run on both sides."""
+    changing: tuple[str, ...] = ()
+    """Functions and methods whose signature says that they give None: they may change arguments."""
 
     @classmethod
     def of(cls, solutions: Iterable[str], locked: dict[str, str], judged: Iterable[str]) -> Self:
@@ -39,6 +41,7 @@ class Interface:
         """
         names: dict[str, str] = {}
         objects: list[str] = []
+        changing: list[str] = []
         trees = [tree for text in solutions if (tree := _parsed(text))]
         for node in (node for tree in trees for node in tree.body):
             if isinstance(node, ast.FunctionDef):
@@ -52,10 +55,12 @@ class Interface:
             for node in ast.walk(tree):
                 if isinstance(node, ast.FunctionDef) and _last_name(node.returns) in classes:
                     objects.append(node.name)
+                elif isinstance(node, ast.FunctionDef) and _is_none(node.returns):
+                    changing.append(node.name)
         trees = [tree for text in locked.values() if (tree := _parsed(text))]
         by_hand = [name for tree in trees for name in _by_hand(tree)]
         sets = frozenset(judged), frozenset(locked)
-        return cls(names, tuple(objects), tuple(by_hand), *sets)
+        return cls(names, tuple(objects), tuple(by_hand), *sets, tuple(changing))
 
     @classmethod
     def of_source(cls, notebook: "NotebookNode") -> Self:
@@ -101,7 +106,14 @@ class Interface:
 
     def data(self) -> dict[str, Any]:
         """Give what the two processes need to know."""
-        return {"names": self.names, "objects": list(self.objects), "by_hand": list(self.by_hand)}
+        lists = {name: list(getattr(self, name)) for name in ("objects", "by_hand", "changing")}
+        return {"names": self.names, **lists}
+
+    @classmethod
+    def told(cls, data: dict[str, Any]) -> Self:
+        """Read what `data` gave."""
+        lists = {name: tuple(data[name]) for name in ("objects", "by_hand", "changing")}
+        return cls(data["names"], **lists)
 
 
 def _parsed(text: str) -> ast.Module | None:
@@ -115,6 +127,10 @@ def _assigned(node: ast.stmt) -> list[str]:
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
     return [name.id for target in targets if target for name in ast.walk(target)
             if isinstance(name, ast.Name)]  # fmt: skip
+
+
+def _is_none(annotation: ast.expr | None) -> bool:
+    return isinstance(annotation, ast.Constant) and annotation.value is None
 
 
 def _last_name(annotation: ast.expr | None) -> str:

@@ -1,13 +1,14 @@
 """The line between the two processes: one question, one answer."""
 
 import os
+import select
 import socket
 from typing import Any
 
 from autograder.judge.values import HEAD, MOST_RAW, MOST_TREE, Reader, Writer
 from autograder.wire import ClosedError, ProtocolError
 
-PIECE = 1 << 20
+PIECE = 1 << 18  # bytes
 
 
 class Link:
@@ -17,21 +18,23 @@ class Link:
     goes on with it.
     """
 
-    def __init__(self, connection: socket.socket):
+    def __init__(self, connection: socket.socket, piece: int = PIECE):
         self.connection = connection
         self.pid = os.getpid()
         self._bytes = bytearray()
+        self._piece = memoryview(bytearray(piece))
 
     def send(self, message: Any, writer: Writer) -> None:
         """Send a message.
 
         Raises: PlainDataError, ProtocolError; ClosedError where nobody is there.
         """
-        packed = writer.pack(message)
+        pieces = writer.pack(message)
         if os.getpid() != self.pid:
             raise ClosedError("a forked process has no line to the other side")
         try:
-            self.connection.sendall(packed)
+            for piece in pieces:
+                self.connection.sendall(piece)
         except OSError as error:
             raise ClosedError("the other process ended") from error
 
@@ -40,20 +43,27 @@ class Link:
 
         Raises: ClosedError where there is none to come, ProtocolError where it is no message.
         """
-        length, size = HEAD.unpack(self._await(0, HEAD.size))
+        self._fill(HEAD.size)
+        length, size = HEAD.unpack_from(self._bytes)
         if length > MOST_TREE or size > MOST_RAW:
             raise ProtocolError(f"expected a message of at most {MOST_RAW} bytes, got {size}")
-        whole = self._await(HEAD.size, length + size)
-        del self._bytes[: HEAD.size + length + size]
-        return reader.unpack(whole[:length], whole[length:])
+        end = HEAD.size + length + size
+        self._fill(end)
+        whole, self._bytes = self._bytes, self._bytes[end:]
+        text = bytes(whole[HEAD.size : HEAD.size + length])
+        return reader.unpack(text, memoryview(whole)[HEAD.size + length : end])
 
-    def _await(self, start: int, length: int) -> bytes:
-        while len(self._bytes) < start + length:
+    def is_empty(self) -> bool:
+        """Say whether nothing has come that is not read."""
+        return not self._bytes and not select.select([self.connection], [], [], 0)[0]
+
+    def _fill(self, length: int) -> None:
+        """Wait until so many bytes have come."""
+        while len(self._bytes) < length:
             try:
-                piece = self.connection.recv(PIECE)
+                came = self.connection.recv_into(self._piece)
             except ConnectionError as error:
                 raise ClosedError("the other process ended") from error
-            if not piece:
+            if not came:
                 raise ClosedError("the other process ended")
-            self._bytes += piece
-        return bytes(self._bytes[start : start + length])
+            self._bytes += self._piece[:came]

@@ -6,41 +6,47 @@ This process is the student's. Nothing that it says is believed over there, and 
 import contextlib
 import copy
 import io
+import itertools
 import signal
-import traceback
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from autograder.judge import traces
 from autograder.judge.link import Link
-from autograder.judge.values import PlainDataError, Reader, Writer
+from autograder.judge.values import PlainDataError, Reader, Writer, Written
 from autograder.lab import training
+from autograder.wire import ProtocolError
 
 SAID = 1 << 20
-CELLS = "ipykernel_"  # what the file name of a cell's code holds
+MOST_COMPARED = 4096  # numbers of a buffer
 
 
 class Responder:
     """Answers the judge's questions one by one."""
 
-    def __init__(self, link: Link, namespace: dict[str, Any]):
-        self.link, self.namespace = link, namespace
+    def __init__(self, link: Link, namespace: dict[str, Any], shell: Any = None):
+        self.link, self.namespace, self.shell = link, namespace, shell
+        self.fresh = itertools.count(1)
         self.objects: dict[int, Any] = {}  # handle: module or object
         self.handles: dict[int, int] = {}  # id: handle
         self.tensors: dict[int, Tensor] = {}  # number: parameter or buffer
         self.numbers: dict[int, int] = {}  # id: number
         self.seen: dict[int, tuple] = {}  # number: what the judge knows of it
         self.calls: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
-        self.shown: dict[int, Any] = {}  # handle: the structure that the judge knows
+        self.shown: dict[int, list] = {}  # handle: the structure that the judge knows
+        self.gave: Callable[[Any], None] = lambda value: None  # sees what a call gave
 
     def respond(self) -> None:
         """Take one question and answer it."""
-        reader = Reader(self._resolve)
+        reader = Reader(self._target)
         question = self.link.receive(reader)
         reply: dict[str, Any] = {"number": question["number"]}
         said = {"stdout": io.StringIO(), "stderr": io.StringIO()}
+        writer = Writer(self._refer if question["objects"] else _refer_nothing)
+        raised: BaseException | None = None
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             with (
@@ -48,27 +54,31 @@ class Responder:
                 contextlib.redirect_stderr(said["stderr"]),
             ):
                 self._prepare(question)
-                reply |= getattr(self, f"_{question['op']}")(question, reader)
+                reply |= getattr(self, f"_{question['op']}")(question, reader, writer)
+                if "value" in reply:
+                    reply["value"] = Written(writer.tree(reply["value"]))
         except BaseException as error:
-            reply["error"] = _told(error)
+            raised = error
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if isinstance(raised, PlainDataError):
+            raised = TypeError(f"your code gave what no check can read: {raised}")
+        if raised is not None:
+            reply = {"number": question["number"], "error": traces.told(raised, self._cells())}
+            if question["op"] == "backward":
+                traces.begin_behind_torch(reply["error"])
+            writer = Writer()
         reply["said"] = {name: stream.getvalue()[:SAID] for name, stream in said.items()}
-        self._send(reply)
-
-    def _send(self, reply: dict[str, Any]) -> None:
         try:
-            writer = Writer(self._refer)
-            writer.tree(reply.get("value"))  # new modules get their numbers
-            reply |= self._news(everything="fit" in reply)
-            self.link.send(reply, Writer(self._refer))
-        except PlainDataError as error:
-            told = {
-                "kinds": ["TypeError"],
-                "text": f"your code gave what no check can read: {error}",
-            }
+            self.link.send(reply | self._news(everything="fit" in reply), writer)
+        except ProtocolError as error:  # too large, and nothing was sent
+            raised = ValueError(f"your code gave more than a check can read: {error}")
             kept = {name: reply[name] for name in ("number", "said")}
-            self.link.send({**kept, "error": told}, Writer())
+            self.link.send(kept | {"error": traces.told(raised, {})}, Writer())
+
+    def _cells(self) -> dict[str, int]:
+        """Give the numbers of the cells by the files in which tracebacks find them."""
+        return self.shell.compile._filename_map if self.shell else {}
 
     # ---- questions
 
@@ -76,6 +86,8 @@ class Responder:
         """Do here what the judge did to its mirrors, and go on from its random numbers."""
         for number in question["drop"]:
             self.calls.pop(number, None)
+        if "gone" in question:
+            self._forget(question["gone"])
         for number, value, needs in question.get("push", []):
             tensor = self.tensors[number]
             tensor.data = value
@@ -87,42 +99,42 @@ class Responder:
         if "random" in question:
             torch.set_rng_state(question["random"])
 
-    def _get(self, question: dict[str, Any], reader: Reader) -> dict[str, Any]:
+    def _get(self, question: dict[str, Any], reader: Reader, writer: Writer) -> dict[str, Any]:
         value = self._target(question["target"])
         if callable(value) and not isinstance(value, Tensor):
             return {"callable": True}
         return {"value": value}
 
-    def _make(self, question: dict[str, Any], reader: Reader) -> dict[str, Any]:
+    def _make(self, question: dict[str, Any], reader: Reader, writer: Writer) -> dict[str, Any]:
         made = self._target(question["target"])(*question["args"], **question["kwargs"])
         return {"value": Given(made)}
 
-    def _call(self, question: dict[str, Any], reader: Reader) -> dict[str, Any]:
-        given = reader.tensors[: question["given"]]  # those of the arguments stand first
+    def _call(self, question: dict[str, Any], reader: Reader, writer: Writer) -> dict[str, Any]:
+        given = reader.tensors[: question["count"]]  # those of the arguments stand first
+        grad, (args, kwargs) = question["grad"], question["arguments"]
         for tensor, needs in zip(given, reader.needs_grad, strict=False):
-            if needs and question["grad"]:
+            if needs and grad:
                 tensor.requires_grad_(True)
         before = [tensor._version for tensor in given]
         function = self._target(question["target"])
-        with torch.set_grad_enabled(question["grad"]):
-            value = function(*question["args"], **question["kwargs"])
-        reply: dict[str, Any] = {"value": value}
+        with torch.set_grad_enabled(grad):
+            value = function(*args, **kwargs)
+        self.gave(value)
+        reply: dict[str, Any] = {"value": Written(writer.tree(value))}
+        outputs = list(writer.tensors)
+        reply["differentiable"] = [tensor.requires_grad for tensor in outputs]
+        if grad and any(reply["differentiable"]):
+            weights = [self.tensors[number] for number in question["weights"]]
+            self.calls[question["number"]] = ([*given, *weights], outputs)
         changed = zip(given, before, strict=True)
-        reply["mutated"] = [
+        mutated = [
             [place, tensor.detach().clone()]
             for place, (tensor, version) in enumerate(changed)
             if tensor._version != version
         ]
-        writer = Writer(self._refer)
-        writer.tree(value)
-        outputs = [t for t in writer.tensors if t.requires_grad]
-        if question["grad"] and outputs:
-            weights = [self.tensors[number] for number in question["weights"]]
-            self.calls[question["number"]] = ([*given, *weights], writer.tensors)
-        reply["differentiable"] = [t.requires_grad for t in writer.tensors]
-        return reply
+        return reply | ({"mutated": mutated} if mutated else {})
 
-    def _backward(self, question: dict[str, Any], reader: Reader) -> dict[str, Any]:
+    def _backward(self, question: dict[str, Any], reader: Reader, writer: Writer) -> dict[str, Any]:
         inputs, outputs = self.calls[question["call"]]
         given = zip(outputs, question["grads"], strict=True)
         pairs = [(out, grad) for out, grad in given if grad is not None and out.requires_grad]
@@ -139,7 +151,7 @@ class Responder:
         left = iter(found)
         return {"value": [next(left) if tensor.requires_grad else None for tensor in inputs]}
 
-    def _fit(self, question: dict[str, Any], reader: Reader) -> dict[str, Any]:
+    def _fit(self, question: dict[str, Any], reader: Reader, writer: Writer) -> dict[str, Any]:
         batches = question["batches"]
         if type(batches) is dict:
             columns = batches.pop("columns")
@@ -155,7 +167,7 @@ class Responder:
         )
         return {"value": history, "fit": True}
 
-    def _copy(self, question: dict[str, Any], reader: Reader) -> dict[str, Any]:
+    def _copy(self, question: dict[str, Any], reader: Reader, writer: Writer) -> dict[str, Any]:
         return {"value": Given(copy.deepcopy(question["model"]))}
 
     # ---- objects
@@ -176,9 +188,6 @@ class Responder:
             found = getattr(found, attribute)
         return found
 
-    def _resolve(self, named: list) -> Any:
-        return self._target(named)
-
     def _refer(self, value: Any) -> Any:
         """Give a number to a module, or to what a class made."""
         if isinstance(value, Given):
@@ -186,7 +195,7 @@ class Responder:
         elif not isinstance(value, nn.Module):
             return None
         if id(value) not in self.handles:
-            self.handles[id(value)] = len(self.handles) + 1
+            self.handles[id(value)] = next(self.fresh)
             self.objects[self.handles[id(value)]] = value
         kind = "module" if isinstance(value, nn.Module) else "object"
         return [kind, self.handles[id(value)]]
@@ -198,15 +207,15 @@ class Responder:
         news: dict[str, Any] = {}
         structures, tensors = [], []
         for handle, module in self.objects.items():
-            if not isinstance(module, nn.Module):
-                continue
-            key = self._key(module)
-            if self.shown.get(handle) != key:
-                self.shown[handle] = key
-                structures.append([handle, self._structure(module)])
+            if isinstance(module, nn.Module):
+                key = _key(module)
+                if self.shown.get(handle) != key:
+                    self.shown[handle] = key
+                    structures.append([handle, self._structure(module)])
         for number, tensor in self.tensors.items():
-            if everything or self.seen.get(number) != _state(tensor):
-                self.seen[number] = _state(tensor)
+            state = _state(tensor)
+            if everything or self.seen.get(number) != state:
+                self.seen[number] = state
                 tensors.append([number, tensor.detach()])
         if structures:
             news["structures"] = structures
@@ -214,18 +223,25 @@ class Responder:
             news["tensors"] = tensors
         return news
 
+    def _forget(self, handles: list[int]) -> None:
+        """Let go of what the judge does not use any more."""
+        for handle in handles:
+            gone = self.objects.pop(handle, None)
+            self.handles.pop(id(gone), None)
+            self.shown.pop(handle, None)
+        modules = [found for found in self.objects.values() if isinstance(found, nn.Module)]
+        used = {id(t) for module in modules for t in [*module.parameters(), *module.buffers()]}
+        for number, tensor in list(self.tensors.items()):
+            if id(tensor) not in used:
+                del self.tensors[number], self.numbers[id(tensor)]
+                self.seen.pop(number, None)
+
     def _number(self, tensor: Tensor) -> int:
         if id(tensor) not in self.numbers:
-            self.numbers[id(tensor)] = number = len(self.numbers) + 1
+            self.numbers[id(tensor)] = number = next(self.fresh)
             self.tensors[number] = tensor
             self.seen[number] = _state(tensor)
         return self.numbers[id(tensor)]
-
-    def _key(self, module: nn.Module) -> list:
-        return [
-            (path, list(_own(part._parameters)), list(_own(part._buffers)))
-            for path, part in module.named_modules()
-        ]
 
     def _structure(self, module: nn.Module) -> dict[str, Any]:
         return {
@@ -256,22 +272,22 @@ class Given:
         self.value = value
 
 
-def _own(store: dict[str, Tensor | None]) -> Iterator[tuple[str, int]]:
-    return ((name, id(tensor)) for name, tensor in store.items() if tensor is not None)
+def _refer_nothing(value: Any) -> None:
+    return None
+
+
+def _key(module: nn.Module) -> list:
+    """Say which parts a module has, so that another structure has another key."""
+    return [
+        [name, *((n, id(t)) for n, t in part._parameters.items() if t is not None),
+         *((n, id(t)) for n, t in part._buffers.items() if t is not None)]
+        for name, part in module.named_modules()
+    ]  # fmt: skip
 
 
 def _state(tensor: Tensor) -> tuple:
-    return tensor._version, tensor.data_ptr(), tensor.dtype
-
-
-def _told(error: BaseException) -> dict[str, Any]:
-    """Say what was raised: its kinds, its text, and where in the student's code."""
-    found = traceback.TracebackException.from_exception(error, lookup_lines=True)
-    own = [frame for frame in found.stack if CELLS in frame.filename]
-    lines = [
-        f"line {frame.lineno}, in {frame.name}\n    {frame.line or ''}".rstrip() for frame in own
-    ]
-    where = "In your code:\n" + "\n".join(lines) if lines else ""
-    text = str(error)[:SAID]
-    kinds = [kind.__name__ for kind in type(error).__mro__]
-    return {"kinds": kinds, "text": text, "traceback": where[-8000:]}
+    """Say what a tensor is, so that a changed one is another; F.batch_norm tells no version."""
+    content = None
+    if not isinstance(tensor, nn.Parameter) and tensor.numel() <= MOST_COMPARED:
+        content = repr(tensor.tolist())
+    return tensor._version, tensor.data_ptr(), tensor.dtype, content
