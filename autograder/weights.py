@@ -6,7 +6,6 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from autograder import notebooks
-from autograder.answers import grading
 from autograder.course import Course
 from autograder.errors import NotebookError
 
@@ -29,17 +28,16 @@ class Recipe:
         self.cell = found[0]
 
     def run(self) -> Iterator[str]:
-        """Run the recipe and what stands before it, checks left out; yield the files it wrote.
+        """Run the recipe and what stands before it; yield the files it wrote.
 
-        A cell before it that fails, for a figure of weights that are not there yet, is passed over.
+        A cell before it that fails, as it needs weights that are not there yet, is passed over.
         Raises: NotebookError where the recipe itself fails, or writes nothing.
         """
         from nbclient import NotebookClient
 
         folder = self.path.parent
         before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-        cells = self.notebook.cells[: self.notebook.cells.index(self.cell) + 1]
-        self.notebook.cells = [cell for cell in cells if not grading(cell).get("grade")]
+        del self.notebook.cells[self.notebook.cells.index(self.cell) + 1 :]
         client = NotebookClient(
             self.notebook,
             timeout=None,

@@ -14,8 +14,8 @@ WRITE = "import os\nfrom pathlib import Path\nif os.environ.get('COURSE_WEIGHTS'
 
 
 def laid_out(root, *recipes):
-    """Make a course of one problem: a cell that fails, a check, and recipes."""
-    checked = new_code_cell("Path('check.txt').write_text('')", id="check")
+    """Make a course of one problem: a cell that fails, a check with data, and recipes."""
+    checked = new_code_cell("held_out = bytes(x)\nassert False", id="check")
     checked.metadata["nbgrader"] = {"grade": True, "grade_id": "check"}
     cells = [new_code_cell("x = 3\n1 / 0", id="figure"), checked]
     for number, body in enumerate(recipes):
@@ -33,8 +33,8 @@ def files(course):
 
 
 def test_recipe_writes_into_the_problems_folder(tmp_path):
-    """With what stands before it, though one of that fails; checks and later cells are left out."""
-    course = laid_out(tmp_path, "Path('w.bin').write_bytes(bytes(x))")
+    """With what stands before it, checks among it, though some of that fails; without the rest."""
+    course = laid_out(tmp_path, "Path('w.bin').write_bytes(held_out)")
     assert list(weights.Recipe(course, STEM).run()) == [f"source/{STEM}/w.bin: 3 bytes"]
     assert files(course) == {"w.bin"}
 
