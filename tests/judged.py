@@ -449,6 +449,9 @@ model = Net(4)
 model(x)
 model(x)
 show(model.norm.running_mean, model.norm.num_batches_tracked)
+state = {name: 2 * tensor for name, tensor in model.state_dict().items() if "num" not in name}
+print(model.load_state_dict(state))
+show(model.norm.running_mean, model.norm.num_batches_tracked, model.eval()(x))
 
 # %% tied
 torch.manual_seed(1)
@@ -548,6 +551,13 @@ for call in (lambda: fails(3), lambda: fails(4), lambda: own(5), opens, decodes,
 
 # What is raised, and its traceback.
 ERRORS = r"""
+# %% state_without_a_count
+torch.manual_seed(1)
+model = Net(4)
+state = model.state_dict()
+del state["norm.num_batches_tracked"]
+model.load_state_dict(state)
+
 # %% error
 fails(3)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from autograder.judge.remote import Remote
 
 MOST_NAME = 200  # characters
+COUNT = "num_batches_tracked"
 
 
 class RemoteFunction:
@@ -110,6 +111,17 @@ class RemoteModule(nn.Module):
             raise ProtocolError("expected the copy of a module")
         copied._made_by = self._made_by
         return copied
+
+    # A norm over the batch stores the second version of its state, and fills in what the first
+    # one lacked: the mirror, too, takes what any plain kernel takes.
+    @property
+    def _version(self) -> int:
+        return 1 if self._buffers.get(COUNT) is None else 2
+
+    def _load_from_state_dict(self, state: dict, prefix: str, metadata: dict, *more: Any) -> None:
+        if self._version == 2 and (metadata.get("version") or 1) < 2:
+            state.setdefault(prefix + COUNT, self._buffers[COUNT])
+        super()._load_from_state_dict(state, prefix, metadata, *more)
 
     def __len__(self) -> int:
         return len(self._modules)
