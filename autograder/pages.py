@@ -137,6 +137,7 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", name_repository)
     app.connect("source-read", read_source)
     app.connect("html-page-context", describe)
+    app.connect("html-page-context", mend_roles)
     app.connect("html-page-context", launch_release, priority=900)  # after the theme's buttons
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -188,6 +189,13 @@ def describe(app: Sphinx, pagename: str, template: str, context: dict, doctree: 
         text = text[: DESCRIPTION[1]].rsplit(" ", 1)[0] + "…"
     tag = f'<meta name="description" content="{html.escape(text)}" />'
     context["metatags"] = f"{context.get('metatags', '')}\n{tag}\n"
+
+
+def mend_roles(app: Sphinx, pagename: str, template: str, context: dict, doctree: object) -> None:
+    """Take roles off citations: docutils says `list`, and what it puts in are no items of one."""
+    if "body" in context:
+        roles = r' role="list"(?= class="citation-list")| role="doc-biblioentry"'
+        context["body"] = re.sub(roles, "", context["body"])
 
 
 def launch_release(

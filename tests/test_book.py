@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+from axe_playwright_python.base import AXE_SCRIPT
 from bs4 import BeautifulSoup
 from conftest import ROOT
 from playwright.sync_api import sync_playwright
@@ -348,6 +349,11 @@ def at_width(width):
     return pytest.mark.parametrize("reader", [viewport], indirect=True, ids=[f"{width}px"])
 
 
+def in_themes(*themes):
+    options = [{"color_scheme": theme} for theme in themes]
+    return pytest.mark.parametrize("reader", options, indirect=True, ids=themes)
+
+
 class TestBrowser:
     pytestmark = browser_test
 
@@ -407,6 +413,51 @@ class TestBrowser:
         assert seen.keys() == {"light", "dark"}
         assert all(contrast(*colours) > 7 for colours in seen.values())
 
+    @in_themes("light", "dark")
+    @every_page
+    def test_page_is_accessible(self, reader, page):
+        """Nothing that axe-core calls serious; code, everywhere the same, has its own test."""
+        tab, theme = opened_wide(reader, page)
+        rules = {} if theme == "light" else {"runOnly": ["color-contrast"]}
+        assert violations(tab, {"exclude": [".highlight", "mjx-container"]}, rules) == []
+
+    @in_themes("light", "dark")
+    def test_code_is_legible(self, reader):
+        tab, _ = opened_wide(reader, PROBLEMS[0])
+        classes = tab.locator(".highlight span").evaluate_all(
+            "all => [...new Set(all.map(e => e.className))]"
+        )
+        assert {"k", "n", "mi", "s2", "c1"} <= set(classes)
+        assert violations(tab, {"include": [".highlight"]}, {"runOnly": ["color-contrast"]}) == []
+
+    def test_axe_would_find_something(self, reader):
+        tab, _ = opened_wide(reader, PAGES[0])
+        tab.locator(".bd-article p").first.evaluate("e => e.style.color = '#ddd'")
+        rules = {"runOnly": ["color-contrast"]}
+        assert "contrast" in violations(tab, {"include": [".bd-article"]}, rules)[0]
+
+    @every_page
+    def test_folds_open_from_the_keyboard(self, reader, page):
+        tab = reader.open(page)
+        folds = tab.locator(".bd-article details")
+        for number in range(folds.count()):
+            fold = folds.nth(number)
+            if fold.evaluate("e => !e.parentElement.closest('details')"):
+                before = fold.evaluate("e => e.open")
+                fold.locator("> summary").press("Enter")
+                assert fold.evaluate("e => e.open") is not before
+
+    @every_page
+    def test_page_is_light(self, reader, site, page):
+        """What the page adds to the scripts and styles that all pages share."""
+        loaded = set()
+        reader.page.on("request", lambda request: loaded.add(urlsplit(request.url)))
+        reader.open(page).wait_for_load_state("load")
+        files = [Path(unquote(url.path)) for url in loaded if url.scheme == "file"]
+        own = [f for f in files if f.relative_to(site.open).parts[0] not in ("_static", "mathjax")]
+        assert own
+        assert sum(file.stat().st_size for file in own) < 2_000_000
+
     def test_solution_opens_on_a_click(self, reader):
         tab = reader.open(PROBLEMS[0])
         fold = tab.locator("details.hide", has_text="Show the solution")
@@ -414,6 +465,28 @@ class TestBrowser:
         assert not answer.is_visible()
         fold.locator("summary").click()
         assert answer.is_visible()
+
+
+def opened_wide(reader, page):
+    """Open a page and all that is folded on it; give it, and its theme."""
+    tab = reader.open(page)
+    tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    tab.evaluate(AXE_SCRIPT)
+    return tab, tab.evaluate("document.documentElement.dataset.theme")
+
+
+def violations(tab, where, rules):
+    """Name what axe-core finds there that is serious or critical, with the first place of each."""
+    found = tab.evaluate(
+        "([where, rules]) => axe.run(where, {preload: false, resultTypes: ['violations'], ...rules})"
+        ".then(result => result.violations)",
+        [where, rules],
+    )
+    return [
+        f"{v['id']}: {v['help']}: {v['nodes'][0]['html'][:200]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
 
 
 def contrast(*colours):
