@@ -6,11 +6,18 @@ from conftest import ROOT
 from autograder import answers, notebooks, release
 from autograder.course import Course
 from autograder.errors import AnswerError
+from autograder.lab.data import bert
 
 COURSE = Course(ROOT)
 ANSWERS = [answer for stem in COURSE.stems for answer in answers.load(COURSE, stem)]
 RIGHT = [answer for answer in ANSWERS if answer.fails is None]
 WRONG = [answer for answer in ANSWERS if answer.fails is not None]
+MODULES = [bert.MODULE]  # of the packages that are read as data
+WITH_PACKAGE = [
+    stem
+    for stem in COURSE.stems
+    if "except DataError" in COURSE.source(stem).read_text(encoding="utf-8")
+]
 
 
 def label(answer):
@@ -48,6 +55,20 @@ def test_each_graded_cell_is_lost_by_some_wrong_answer(stem):
 @pytest.mark.parametrize("stem", COURSE.stems)
 def test_reference_earns_every_point(run, stem):
     assert run(COURSE, stem, notebooks.read(COURSE.source(stem))) == {}
+
+
+@pytest.mark.parametrize("stem", WITH_PACKAGE)
+def test_missing_package_costs_no_point(run, stem):
+    """Cells that need data of a package say how to install it, and give their points."""
+    notebook = notebooks.read(COURSE.source(stem))
+    setup = next(cell for cell in notebook.cells if "except DataError" in cell.source)
+    # What `import` meets where nothing of that name is installed.
+    setup.source = f"import sys\n\nsys.modules |= dict.fromkeys({MODULES})\n{setup.source}"
+    for cell in graded(notebook):
+        if "print(missing)" in cell.source:
+            cell.source += '\nassert "pip install" in missing'
+    assert 'assert "pip install" in missing' in str(notebook)
+    assert run(COURSE, stem, notebook) == {}
 
 
 @pytest.mark.parametrize("stem", COURSE.stems)
