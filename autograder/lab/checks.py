@@ -6,6 +6,7 @@ A comparison holds only where it is true: NaN fails every one of them.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from unittest import mock
 
 import numpy as np
@@ -21,6 +22,21 @@ TOLERANCE = {
 }
 
 
+def _check(check: Callable[..., None]) -> Callable[..., None]:
+    """Let a failure show the line that asked, and not those that found out."""
+
+    @wraps(check)
+    def checked(*arguments: object, **keywords: object) -> None:
+        try:
+            return check(*arguments, **keywords)
+        except AssertionError as error:
+            failure = error.with_traceback(None)
+        raise failure
+
+    return checked
+
+
+@_check
 def that(condition: bool | Tensor, claim: str, look_at: str = "") -> None:
     """Check that a condition holds: a bool, or a tensor of one.
 
@@ -35,6 +51,7 @@ def that(condition: bool | Tensor, claim: str, look_at: str = "") -> None:
         _fail(claim, "it does not hold", look_at)
 
 
+@_check
 def shape(actual: Tensor, expected: tuple[int, ...], claim: str, look_at: str = "") -> None:
     """Check that a value is a tensor of exactly this shape.
 
@@ -45,6 +62,7 @@ def shape(actual: Tensor, expected: tuple[int, ...], claim: str, look_at: str = 
         _fail(claim, f"expected shape {tuple(expected)}, got {tuple(actual.shape)}", look_at)
 
 
+@_check
 def dtype(actual: Tensor, expected: torch.dtype, claim: str, look_at: str = "") -> None:
     """Check the dtype of a tensor.
 
@@ -55,6 +73,7 @@ def dtype(actual: Tensor, expected: torch.dtype, claim: str, look_at: str = "") 
         _fail(claim, f"expected {expected}, got {actual.dtype}", look_at)
 
 
+@_check
 def close(
     actual: Tensor,
     expected: Tensor,
@@ -82,6 +101,7 @@ def close(
     _require(right, actual, claim, look_at)
 
 
+@_check
 def equal(actual: Tensor, expected: Tensor, claim: str, look_at: str = "") -> None:
     """Check that two tensors agree exactly: shape, dtype and every value.
 
@@ -90,6 +110,7 @@ def equal(actual: Tensor, expected: Tensor, claim: str, look_at: str = "") -> No
     close(actual, expected, claim, look_at, rtol=0.0, atol=0.0)
 
 
+@_check
 def finite(actual: Tensor, claim: str, look_at: str = "") -> None:
     """Check that no value is NaN or infinite.
 
@@ -99,6 +120,7 @@ def finite(actual: Tensor, claim: str, look_at: str = "") -> None:
     _require(torch.isfinite(actual), actual, claim, look_at)
 
 
+@_check
 def at_least(value: float, bound: float, claim: str, look_at: str = "") -> None:
     """Check value >= bound; NaN is not.
 
@@ -109,6 +131,7 @@ def at_least(value: float, bound: float, claim: str, look_at: str = "") -> None:
         _fail(claim, f"expected at least {bound:g}, got {value:.4g}", look_at)
 
 
+@_check
 def at_most(value: float, bound: float, claim: str, look_at: str = "") -> None:
     """Check value <= bound; NaN is not.
 
@@ -119,6 +142,7 @@ def at_most(value: float, bound: float, claim: str, look_at: str = "") -> None:
         _fail(claim, f"expected at most {bound:g}, got {value:.4g}", look_at)
 
 
+@_check
 def raises(
     error: type[Exception], call: Callable[[], object], claim: str, look_at: str = ""
 ) -> None:
@@ -176,5 +200,4 @@ def _require(right: Tensor, actual: Tensor, claim: str, look_at: str) -> None:
 
 
 def _fail(claim: str, what: str, look_at: str) -> None:
-    __tracebackhide__ = True
     raise AssertionError(f"{claim}: {what}." + (f"\nLook at {look_at}." if look_at else ""))
