@@ -12,6 +12,7 @@ c.CourseDirectory.course_id = "attention"
 # Release: cells for the book alone go first; cleared metadata makes regeneration byte-identical.
 c.GenerateAssignment.preprocessors = [
     "autograder.release.CheckMarkers",
+    "autograder.release.TellHowToInstall",
     "nbconvert.preprocessors.TagRemovePreprocessor",
     "nbconvert.preprocessors.ClearMetadataPreprocessor",
     "nbgrader.preprocessors.LockCells",

@@ -19,6 +19,16 @@ from autograder.errors import CourseError, NotebookError
 from autograder.pipeline import CONFIG, Pipeline
 
 BEGIN, END = "BEGIN", "END"
+IMPORTS = re.compile(r"^from autograder\b", re.MULTILINE)
+TRY_IMPORT = """
+try:
+    import autograder.lab
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        "the course's package is missing. In the course's folder, open this notebook with "
+        "'make lab'; elsewhere, run: pip install git+<address of the course's repository>"
+    ) from None
+""".strip()
 MARKER = re.compile(r"### (BEGIN|END) (SOLUTION|HIDDEN TESTS)")
 
 
@@ -61,6 +71,18 @@ class CheckMarkers(NbGraderPreprocessor):
         if found:
             raise NotebookError("; ".join(found))
         return nb, resources
+
+
+class TellHowToInstall(NbGraderPreprocessor):
+    """Let the set-up cell say what to do where the course's package is missing."""
+
+    def preprocess_cell(
+        self, cell: NotebookNode, resources: dict, index: int
+    ) -> tuple[NotebookNode, dict]:
+        if cell.cell_type == "code" and grading(cell).get("locked") and IMPORTS.search(cell.source):
+            if not grading(cell).get("grade"):
+                cell.source = f"{TRY_IMPORT}\n\n{cell.source}"
+        return cell, resources
 
 
 def generate(course: Course, stem: str) -> bool:

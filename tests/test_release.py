@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -65,6 +67,17 @@ def secret_lines(notebook):
             if re.match(r"\s*### END", line):
                 hidden = False
     return {line for line in secret - shown if len(line) > 3}
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_student_without_the_package_is_told(course, stem):
+    """The first code cell, in a Python that has the standard library alone."""
+    first = next(cell for cell in release.stub(course, stem).cells if cell.cell_type == "code")
+    bare = [sys.executable, "-I", "-S", "-c", first.source]
+    done = subprocess.run(bare, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ModuleNotFoundError: the course's package")
+    assert "pip install git+" in done.stderr
 
 
 def test_empty_solutions_raise(course):
