@@ -10,6 +10,7 @@ from conftest import ROOT
 from nbformat.v4 import new_code_cell, new_notebook
 
 from autograder import notebooks, release
+from autograder.answers import grading
 from autograder.course import Course
 from autograder.errors import GradingError
 
@@ -49,7 +50,10 @@ def test_nothing_gives_the_answer_away(course, stem):
     assert len(released.cells) == len(kept)
     assert "### " not in text.replace("#### ", "").replace('"### ', "")
     assert all(not c.outputs for c in released.cells if c.cell_type == "code")
-    visible = {line.strip() for c in released.cells for line in c.source.splitlines()}
+    added = set(release.TRY_IMPORT.splitlines())
+    visible = {
+        line.strip() for c in released.cells for line in c.source.splitlines() if line not in added
+    }
     secret = secret_lines(source)
     assert secret, "a problem has a solution and hidden checks"
     assert secret & visible == set()
@@ -71,9 +75,9 @@ def secret_lines(notebook):
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_student_without_the_package_is_told(course, stem):
-    """The first code cell, in a Python that has the standard library alone."""
-    first = next(cell for cell in release.stub(course, stem).cells if cell.cell_type == "code")
-    bare = [sys.executable, "-I", "-S", "-c", first.source]
+    """The set-up cell, in a Python that has the standard library alone."""
+    setup = next(cell for cell in release.stub(course, stem).cells if grading(cell).get("locked"))
+    bare = [sys.executable, "-I", "-S", "-c", setup.source]
     done = subprocess.run(bare, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("ModuleNotFoundError: the course's package")
