@@ -36,6 +36,13 @@ c.ClearMetadataPreprocessor.preserve_nb_metadata_mask = [
 ]
 c.ClearSolutions.code_stub = {"python": "# YOUR CODE HERE\nraise NotImplementedError"}
 
+# Collecting: the name in front of the notebook's, or of the folder it lies in, is the student's.
+# `student01_p01_x.ipynb`, `student01/p01_x.ipynb`, and what Canvas and Moodle make of these.
+c.FileNameCollectorPlugin.named_regexp = (
+    r".*?/?(?P<student_id>[^/_]+)(_[^/]*?)?(/p\d\d_[^/]+)?[/_]"
+    r"(?P<file_id>p\d\d_[^/]+?)(-\d+)?\.ipynb$"
+)
+
 # Grading: the engine executes, in the place of nbgrader's own executor; all else is nbgrader's.
 c.Autograde.autograde_preprocessors = [
     "autograder.executor.Executor",
