@@ -245,6 +245,28 @@ def _scores(stem: str, outcomes: list) -> Table:
 
 
 @app.command()
+def report(
+    assignment: Annotated[str, typer.Argument(help="p01, or the full name")],
+    output: Annotated[
+        Path | None, typer.Option(help="folder of the page; _build/report/<assignment> by default")
+    ] = None,
+) -> None:
+    """Write the report on a graded class: one page, and its lists as CSV beside it."""
+    from autograder import report as reports
+    from autograder.pipeline import Pipeline
+
+    course = Course.find()
+    (stem,) = course.select([assignment])
+    pipeline = Pipeline(course, root=course.root, log=course.build / "log" / "report.log")
+    folder = output or course.build / "report" / stem
+    found = reports.write(pipeline, stem, folder)
+    _say(console, f"  {reports.summary(found)}")
+    page = (folder / "report.html").resolve()
+    inside = page.is_relative_to(course.root)
+    _say(console, f"  report: {page.relative_to(course.root) if inside else page}")
+
+
+@app.command()
 def doctor() -> None:
     """Say what this host has, whether it can isolate, and what to do about what is missing."""
     from autograder.doctor import findings

@@ -1,146 +1,226 @@
-"""Scores of a graded class, as a table for the terminal and a page for the instructor."""
+"""The instructor's report on a graded class: one page that needs no other file, and its lists."""
 
-import html
+import base64
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from nbgrader.api import MissingEntry
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from autograder import notebooks, tampering
+import autograder
+from autograder import figures, items
+from autograder.errors import GradingError
 from autograder.pipeline import Pipeline
+from autograder.results import Result, plain, skeleton
+from autograder.results import read as results
+from autograder.similarity import ALIKE, Comparison, Group
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem;
-  padding: 0 1rem; }}
-.scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; }}
-th, td {{ border-bottom: 1px solid #8886; padding: .4rem .8rem; text-align: left; }}
-td.score {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-td.lost {{ font-weight: 600; }}
-pre {{ margin: 0; white-space: pre-wrap; font-size: .85rem; }}
-</style></head><body>
-<h1>{title}</h1>
-<p>{summary}</p>
-<h2>Scores</h2>
-<div class="scroll"><table><tr><th>student</th><th>score</th>{heads}</tr>
-{scores}
-</table></div>
-<h2>Why points were lost</h2>
-<div class="scroll"><table><tr><th>student</th><th>cell</th><th>what the check said</th></tr>
-{reasons}
-</table></div>
-{tampering}</body></html>
-"""
-TAMPERING = """<h2>Tampering</h2>
-<p>What submissions did to the machinery around them. It changed no score. Somebody may have had a
-reason: read the notebook before you ask.</p>
-<div class="scroll"><table><tr><th>student</th><th>cell</th><th>what was seen</th></tr>
-{rows}
-</table></div>
-"""
+__all__ = ["Result", "page", "results", "summary", "write"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+# What the page shows of a list; its CSV file has all of it.
+MOST_SLOW, MOST_GROUPS, MOST_PAIRS = 10, 20, 8
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass
-class Result:
-    """One graded submission: points by cell, why points were lost, and what it tampered with."""
+class Listing:
+    """The list behind a figure, as a CSV file."""
 
-    student: str
-    scores: dict[str, tuple[float, float]] = field(default_factory=dict)  # cell: (score, of)
-    reasons: dict[str, str] = field(default_factory=dict)  # cell: what the check said
-    tampering: list[tuple[str, str]] = field(default_factory=list)  # (cell, what was seen)
-    fault: str = ""  # why there is no score
+    name: str
+    columns: list[str]
+    rows: list[list[Any]] = field(default_factory=list)
+
+    def text(self) -> str:
+        """Write it out. A spreadsheet would run a text that opens like a formula."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\r\n")
+        writer.writerow(self.columns)
+        for row in self.rows:
+            writer.writerow([_cell(value) for value in row])
+        return out.getvalue()
 
     @property
-    def score(self) -> float:
-        return sum(score for score, _ in self.scores.values())
-
-    @property
-    def possible(self) -> float:
-        return sum(possible for _, possible in self.scores.values())
+    def link(self) -> str:
+        """Give it as an address that holds it."""
+        code = base64.b64encode(self.text().encode("utf-8-sig")).decode()
+        return f"data:text/csv;charset=utf-8;base64,{code}"
 
 
-def results(pipeline: Pipeline, assignment: str, faults: dict[str, str]) -> list[Result]:
-    """Read every submission's points from the gradebook and its reasons from autograded/.
+def write(
+    pipeline: Pipeline, assignment: str, folder: Path, faults: dict[str, str] | None = None
+) -> list[Result]:
+    """Write report.html and the lists beside it, and give what they show.
 
-    `faults` names the students whose submission could not be graded, and why.
+    Raises: GradingError where nobody submitted.
     """
-    found = []
-    submitted = sorted(
-        path.parent.name for path in (pipeline.root / "submitted").glob(f"*/{assignment}")
+    found = results(pipeline, assignment, faults or {})
+    if not found:
+        raise GradingError(f"no submission: expected submitted/<student>/{assignment}/")
+    directory = pipeline.directory(assignment)
+    feedback = Path(directory.format_path("feedback", ".", ".")).resolve()
+    view = _view(
+        assignment,
+        found,
+        feedback=Path(os.path.relpath(feedback, folder.resolve())).as_posix(),
+        stub=skeleton(directory, assignment),
     )
-    with pipeline.gradebook() as gradebook:
-        for student in submitted:
-            result = Result(student, fault=faults.get(student, ""))
-            found.append(result)
-            if result.fault:
-                continue
-            try:
-                submission = gradebook.find_submission(assignment, student)
-            except MissingEntry:
-                result.fault = "not graded"
-                continue
-            for notebook in submission.notebooks:
-                for grade in notebook.grades:
-                    result.scores[grade.name] = (grade.score, grade.max_score)
-            folder = pipeline.root / "autograded" / student / assignment
-            for path in sorted(folder.glob("*.ipynb")):
-                notebook = notebooks.read(path)
-                result.reasons.update(notebooks.reasons(notebook))
-                result.tampering += tampering.of_record(notebook.metadata.get("autograder", {}))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.html").write_text(_render(view), encoding="utf-8")
+    for listing in view["lists"].values():
+        (folder / listing.name).write_text(listing.text(), encoding="utf-8-sig", newline="")
     return found
 
 
-def page(assignment: str, found: list[Result], feedback: str = "") -> str:
-    """Write one page that needs no other file; `feedback` is where the students' pages stand."""
-    cells = sorted({cell for result in found for cell in result.scores})
-    rows, reasons = [], []
-    for result in found:
-        name = html.escape(result.student)
-        if feedback and not result.fault:
-            name = f'<a href="{feedback}/{name}/{assignment}/{assignment}.html">{name}</a>'
-        points = "".join(_points(*result.scores.get(cell, (0, 0))) for cell in cells)
-        rows.append(f"<tr><td>{name}</td>{_points(result.score, result.possible)}{points}</tr>")
-        shown = {"": result.fault} if result.fault else result.reasons
-        for cell, why in shown.items():
-            text = html.escape(why)
-            reasons.append(
-                f"<tr><td>{html.escape(result.student)}</td><td>{cell}</td><td><pre>{text}</pre></td></tr>"
-            )
-    return PAGE.format(
-        title=f"Scores of {html.escape(assignment)}",
-        summary=summary(found),
-        heads="".join(f"<th>{html.escape(cell)}</th>" for cell in cells),
-        scores="\n".join(rows),
-        reasons="\n".join(reasons),
-        tampering=_tampering(found),
-    )
+def page(assignment: str, found: list[Result], feedback: str = "", stub: str = "") -> str:
+    """Write the page alone; `feedback` is where the students' pages stand, seen from it.
+
+    `stub` is the code that every student started from.
+    """
+    return _render(_view(assignment, found, feedback=feedback, stub=stub))
 
 
 def summary(found: list[Result]) -> str:
-    graded = [result for result in found if not result.fault]
-    full = sum(result.score == result.possible for result in graded)
+    """Count the submissions in one sentence."""
+    done = [result for result in found if not result.fault]
+    full = sum(result.score >= result.possible for result in done)
     tampered = sum(bool(result.tampering) for result in found)
+    what = "submission" if len(found) == 1 else "submissions"
     return (
-        f"{len(found)} submissions: {len(graded)} graded, {full} with full marks, "
-        f"{len(found) - len(graded)} that could not be graded"
+        f"{len(found)} {what}: {len(done)} graded, {full} with full marks, "
+        f"{len(found) - len(done)} that could not be graded"
         + (f", {tampered} that tampered." if tampered else ".")
     )
 
 
-def _tampering(found: list[Result]) -> str:
-    rows = [
-        f"<tr><td>{html.escape(result.student)}</td><td>{html.escape(cell)}</td>"
-        f"<td>{html.escape(what)}</td></tr>"
-        for result in found
-        for cell, what in result.tampering
-    ]
-    return TAMPERING.format(rows="\n".join(rows)) if rows else ""
+def _render(view: dict[str, Any]) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(view)
 
 
-def _points(score: float, possible: float) -> str:
-    lost = " lost" if score < possible else ""
-    return f'<td class="score{lost}">{score:g} / {possible:g}</td>'
+def _view(assignment: str, found: list[Result], *, feedback: str, stub: str) -> dict[str, Any]:
+    """Gather all that the page shows; the template decides nothing."""
+    done = [result for result in found if not result.fault]
+    problem = assignment.split("_")[0]
+    cells = items.analyse(result.scores for result in done)
+    comparison = Comparison({result.student: result.code for result in done}, stub)
+    groups = comparison.groups()
+    events = [(result.name, *event) for result in found for event in result.events]
+    signs = [(result.name, *sign) for result in found for sign in result.tampering]
+    lists = {
+        name: Listing(f"{problem}_{name}.csv", columns, rows)
+        for name, columns, rows in _lists(found, cells, events, signs, groups)
+    }
+    return {
+        "assignment": assignment,
+        "summary": summary(found),
+        "version": autograder.__version__,
+        "lists": lists,
+        "tiles": figures.tiles(found, done),
+        "columns": figures.columns(done),
+        "items": [figures.cell(item) for item in cells],
+        "doubt": figures.chance(len(done)),
+        "count": len(done),
+        "messages": figures.messages(done),
+        "plot": figures.plot(done),
+        "slow": figures.slowest(done, MOST_SLOW),
+        "unrecorded": sum(result.seconds is None for result in done),
+        "exposed": sum(result.isolated is False for result in done),
+        "kinds": Counter(kind for _, _, kind, _ in events).most_common(),
+        "events": events[: figures.MOST_EVENTS],
+        "more_events": max(0, len(events) - figures.MOST_EVENTS),
+        "signs": signs[: figures.MOST_EVENTS],
+        "more_signs": max(0, len(signs) - figures.MOST_EVENTS),
+        "alike": f"{ALIKE:.0%}",
+        "compared": len(comparison.prints),
+        "has_stub": bool(comparison.known),
+        "groups": [
+            figures.group(group, comparison, place < MOST_PAIRS)
+            for place, group in enumerate(groups[:MOST_GROUPS])
+        ],
+        "more_groups": max(0, len(groups) - MOST_GROUPS),
+        "in_groups": sum(len(group.members) for group in groups),
+        "people": [figures.person(result, assignment, feedback) for result in found],
+        "ungraded": [result for result in found if result.fault],
+    }
+
+
+def _lists(
+    found: list[Result],
+    cells: list[items.Item],
+    events: list[tuple[str, str, str, str]],
+    signs: list[tuple[str, str, str]],
+    groups: list[Group],
+) -> Iterable[tuple[str, list[str], list[list[Any]]]]:
+    """Give the list behind each figure: its name, its columns and its rows."""
+    names = [item.name for item in cells]
+    yield (
+        "scores",
+        ["student", "score", "possible", "penalty", "fault", *names],
+        [
+            [
+                r.student,
+                r.score,
+                r.possible,
+                r.penalty,
+                "",
+                *(r.scores.get(n, ("",))[0] for n in names),
+            ]
+            if not r.fault
+            else [r.student, "", "", "", r.fault, *[""] * len(names)]
+            for r in found
+        ],
+    )
+    yield (
+        "cells",
+        ["cell", "points", "graded", "passed", "pass_rate", "mean_share", "item_rest_correlation",
+         "upper_27_percent", "lower_27_percent", "upper_lower_difference"],
+        [
+            [i.name, i.points, i.graded, i.passed, i.rate, i.share, i.rest, i.upper, i.lower,
+             i.difference]
+            for i in cells
+        ],
+    )  # fmt: skip
+    yield (
+        "messages",
+        ["student", "cell", "message"],
+        [[r.student, cell, why] for r in found if not r.fault for cell, why in r.reasons.items()],
+    )
+    yield (
+        "resources",
+        ["student", "seconds", "peak_bytes", "isolated"],
+        [[r.student, r.seconds, r.peak_bytes, r.isolated] for r in found if not r.fault],
+    )
+    yield "limits", ["student", "cell", "kind", "message"], [list(event) for event in events]
+    yield "tampering", ["student", "cell", "seen"], [list(sign) for sign in signs]
+    yield (
+        "alike",
+        ["group", "student", "nearest", "share_of_the_shorter"],
+        [
+            [number, member.name, member.nearest, member.share]
+            for number, group in enumerate(groups, start=1)
+            for member in group.members
+        ],
+    )
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str):
+        text = plain(value)
+        return f"'{text}" if text.startswith(FORMULA) else text
+    return value

@@ -15,6 +15,7 @@ from autograder.pipeline import CONFIG, Pipeline
 from autograder.sandbox import can_isolate
 
 STEM = "p01_scaled_dot_product_attention"
+CODE = (".py", ".html", ".css")  # what decides how a report comes out
 CRASH = "import os\n\n\ndef scaled_dot_product_attention(q, k, v, mask=None):\n    os._exit(1)\n"
 
 
@@ -81,14 +82,13 @@ class SampleClass:
 
     def finish(self) -> list[report.Result]:
         """Write the report and give what it shows."""
-        found = report.results(self.pipeline, STEM, self.faults)
-        self.page.write_text(report.page(STEM, found, feedback="feedback"), encoding="utf-8")
+        found = report.write(self.pipeline, STEM, self.folder, self.faults)
         (self.folder / "stamp").write_text(self._key())
         return found
 
     def _key(self) -> str:
         digest = hashlib.sha256()
-        package = sorted(Path(__file__).parent.rglob("*.py"))
+        package = sorted(p for p in Path(__file__).parent.rglob("*") if p.suffix in CODE)
         folders = (self.course.root / "source" / STEM, self.course.answers(STEM))
         inputs = [
             path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()
