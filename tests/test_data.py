@@ -15,7 +15,7 @@ from conftest import ROOT
 from safetensors.torch import load_file, save_file
 
 from autograder.lab import data
-from autograder.lab.data import bert, days, documentation, packages
+from autograder.lab.data import bert, days, documentation, films, packages
 from autograder.lab.data.vocabulary import CHARACTERS, fold
 from autograder.lab.errors import DataError
 
@@ -324,7 +324,7 @@ def test_pins_are_what_is_installed_and_locked():
         re.findall(r"^([\w.-]+)==([^;\s]+)", (ROOT / "requirements.lock").read_text(), re.M)
     )
     read = {package[1] for package in documentation.PACKAGES.values() if package}
-    assert set(packages.PINS) == {*read, bert.PACKAGE}
+    assert set(packages.PINS) == {*read, bert.PACKAGE, films.PACKAGE}
     for package, version in packages.PINS.items():
         assert metadata.version(package).split("+")[0] == version
         assert lock.get(package, version) == version

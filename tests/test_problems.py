@@ -6,13 +6,13 @@ from conftest import ROOT
 from autograder import answers, notebooks, release
 from autograder.course import Course
 from autograder.errors import AnswerError
-from autograder.lab.data import bert
+from autograder.lab.data import bert, films
 
 COURSE = Course(ROOT)
 ANSWERS = [answer for stem in COURSE.stems for answer in answers.load(COURSE, stem)]
 RIGHT = [answer for answer in ANSWERS if answer.fails is None]
 WRONG = [answer for answer in ANSWERS if answer.fails is not None]
-MODULES = [bert.MODULE]  # of the packages that are read as data
+MODULES = [bert.MODULE, films.MODULE]  # of the packages that are read as data
 WITH_PACKAGE = [
     stem
     for stem in COURSE.stems
