@@ -79,9 +79,10 @@ class TellHowToInstall(NbGraderPreprocessor):
     def preprocess_cell(
         self, cell: NotebookNode, resources: dict, index: int
     ) -> tuple[NotebookNode, dict]:
-        if cell.cell_type == "code" and grading(cell).get("locked") and IMPORTS.search(cell.source):
-            if not grading(cell).get("grade"):
-                cell.source = f"{TRY_IMPORT}\n\n{cell.source}"
+        role = grading(cell)
+        is_setup = cell.cell_type == "code" and role.get("locked") and not role.get("grade")
+        if is_setup and IMPORTS.search(cell.source):
+            cell.source = f"{TRY_IMPORT}\n\n{cell.source}"
         return cell, resources
 
 

@@ -478,7 +478,8 @@ def opened_wide(reader, page):
 def violations(tab, where, rules):
     """Name what axe-core finds there that is serious or critical, with the first place of each."""
     found = tab.evaluate(
-        "([where, rules]) => axe.run(where, {preload: false, resultTypes: ['violations'], ...rules})"
+        "([where, rules]) =>"
+        " axe.run(where, {preload: false, resultTypes: ['violations'], ...rules})"
         ".then(result => result.violations)",
         [where, rules],
     )
