@@ -6,7 +6,6 @@ A comparison holds only where it is true: NaN fails every one of them.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import wraps
 from unittest import mock
 
 import numpy as np
@@ -22,27 +21,13 @@ TOLERANCE = {
 }
 
 
-def _check(check: Callable[..., None]) -> Callable[..., None]:
-    """Let a failure show the line that asked, and not those that found out."""
-
-    @wraps(check)
-    def checked(*arguments: object, **keywords: object) -> None:
-        try:
-            return check(*arguments, **keywords)
-        except AssertionError as error:
-            failure = error.with_traceback(None)
-        raise failure
-
-    return checked
-
-
-@_check
 def that(condition: bool | Tensor, claim: str, look_at: str = "") -> None:
     """Check that a condition holds: a bool, or a tensor of one.
 
     Raises: AssertionError with the claim and what to look at; TypeError for any other value,
     since Python takes NaN and every object for true.
     """
+    __tracebackhide__ = True
     if type(condition) is Tensor and condition.dtype == torch.bool and condition.numel() == 1:
         condition = condition.item()
     if not isinstance(condition, bool | np.bool_):
@@ -51,29 +36,28 @@ def that(condition: bool | Tensor, claim: str, look_at: str = "") -> None:
         _fail(claim, "it does not hold", look_at)
 
 
-@_check
 def shape(actual: Tensor, expected: tuple[int, ...], claim: str, look_at: str = "") -> None:
     """Check that a value is a tensor of exactly this shape.
 
     Raises: AssertionError with both shapes.
     """
+    __tracebackhide__ = True
     _tensor(actual, claim, look_at)
     if tuple(actual.shape) != tuple(expected):
         _fail(claim, f"expected shape {tuple(expected)}, got {tuple(actual.shape)}", look_at)
 
 
-@_check
 def dtype(actual: Tensor, expected: torch.dtype, claim: str, look_at: str = "") -> None:
     """Check the dtype of a tensor.
 
     Raises: AssertionError with both dtypes.
     """
+    __tracebackhide__ = True
     _tensor(actual, claim, look_at)
     if actual.dtype != expected:
         _fail(claim, f"expected {expected}, got {actual.dtype}", look_at)
 
 
-@_check
 def close(
     actual: Tensor,
     expected: Tensor,
@@ -88,6 +72,7 @@ def close(
     The tolerances come from TOLERANCE for the expected dtype unless they are given.
     Raises: AssertionError with the first wrong place and how many are wrong.
     """
+    __tracebackhide__ = True
     shape(actual, tuple(expected.shape), claim, look_at)
     dtype(actual, expected.dtype, claim, look_at)
     default_rtol, default_atol = TOLERANCE.get(expected.dtype, (0.0, 0.0))
@@ -101,48 +86,47 @@ def close(
     _require(right, actual, claim, look_at)
 
 
-@_check
 def equal(actual: Tensor, expected: Tensor, claim: str, look_at: str = "") -> None:
     """Check that two tensors agree exactly: shape, dtype and every value.
 
     Raises: AssertionError with the first wrong place and how many are wrong.
     """
+    __tracebackhide__ = True
     close(actual, expected, claim, look_at, rtol=0.0, atol=0.0)
 
 
-@_check
 def finite(actual: Tensor, claim: str, look_at: str = "") -> None:
     """Check that no value is NaN or infinite.
 
     Raises: AssertionError with the first such place.
     """
+    __tracebackhide__ = True
     _tensor(actual, claim, look_at)
     _require(torch.isfinite(actual), actual, claim, look_at)
 
 
-@_check
 def at_least(value: float, bound: float, claim: str, look_at: str = "") -> None:
     """Check value >= bound; NaN is not.
 
     Raises: AssertionError with both.
     """
+    __tracebackhide__ = True
     value = float(value)
     if not value >= bound:
         _fail(claim, f"expected at least {bound:g}, got {value:.4g}", look_at)
 
 
-@_check
 def at_most(value: float, bound: float, claim: str, look_at: str = "") -> None:
     """Check value <= bound; NaN is not.
 
     Raises: AssertionError with both.
     """
+    __tracebackhide__ = True
     value = float(value)
     if not value <= bound:
         _fail(claim, f"expected at most {bound:g}, got {value:.4g}", look_at)
 
 
-@_check
 def raises(
     error: type[Exception], call: Callable[[], object], claim: str, look_at: str = ""
 ) -> None:
@@ -150,6 +134,7 @@ def raises(
 
     Raises: AssertionError where it returns or raises another.
     """
+    __tracebackhide__ = True
     try:
         call()
     except error:
@@ -183,11 +168,13 @@ def refusal(name: str) -> Callable[..., None]:
 
 def _tensor(actual: object, claim: str, look_at: str) -> None:
     """Let a plain tensor through: a subclass may answer every comparison as it likes."""
+    __tracebackhide__ = True
     if type(actual) not in (Tensor, nn.Parameter):
         _fail(claim, f"expected a tensor, got {type(actual).__name__}", look_at)
 
 
 def _require(right: Tensor, actual: Tensor, claim: str, look_at: str) -> None:
+    __tracebackhide__ = True
     if bool(right.all()):
         return
     wrong = (~right).nonzero()  # (N, ndim)
@@ -200,4 +187,5 @@ def _require(right: Tensor, actual: Tensor, claim: str, look_at: str) -> None:
 
 
 def _fail(claim: str, what: str, look_at: str) -> None:
+    __tracebackhide__ = True
     raise AssertionError(f"{claim}: {what}." + (f"\nLook at {look_at}." if look_at else ""))
