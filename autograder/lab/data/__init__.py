@@ -5,17 +5,22 @@ Each loader gives a train and a test part, and takes the path of a full public d
 
 from autograder.lab.data.bert import pretrained_bert
 from autograder.lab.data.days import dates
+from autograder.lab.data.digits import digits
 from autograder.lab.data.documentation import docstrings
 from autograder.lab.data.films import ratings
 from autograder.lab.data.reference import python_reference
+from autograder.lab.data.scenes import digit_scenes, stamped_digits
 from autograder.lab.data.vocabulary import ASCII, Vocabulary
 
 __all__ = [
     "ASCII",
     "Vocabulary",
     "dates",
+    "digit_scenes",
+    "digits",
     "docstrings",
     "pretrained_bert",
     "python_reference",
     "ratings",
+    "stamped_digits",
 ]
