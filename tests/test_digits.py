@@ -2,14 +2,15 @@
 
 import gzip
 import struct
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from autograder.lab.data import digits as digits_module
 from autograder.lab.data import scenes as scenes_module
 from autograder.lab.data.digits import digits
 from autograder.lab.data.scenes import digit_scenes, stamped_digits
@@ -137,11 +138,12 @@ def test_digits_name_a_missing_file(mnist):
 
 
 def test_digits_name_the_command_that_installs_them(monkeypatch):
-    monkeypatch.setattr(digits_module, "folder", lambda *_: digits_module.Path("/nowhere"))
-    digits_module._installed.cache_clear()
+    module = sys.modules[digits.__module__]  # the package's name `digits` is the function
+    monkeypatch.setattr(module, "folder", lambda *_: Path("/nowhere"))
+    module._installed.cache_clear()
     assert "Install scikit-learn again." in complaint(digits)
     monkeypatch.undo()
-    digits_module._installed.cache_clear()
+    module._installed.cache_clear()
 
 
 # digit_scenes
