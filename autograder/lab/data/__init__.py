@@ -5,6 +5,7 @@ Each loader gives a train and a test part, and takes the path of a full public d
 
 from autograder.lab.data.bert import pretrained_bert
 from autograder.lab.data.days import dates
+from autograder.lab.data.dialogues import booking_dialogues
 from autograder.lab.data.digits import digits
 from autograder.lab.data.documentation import docstrings
 from autograder.lab.data.films import ratings
@@ -15,6 +16,7 @@ from autograder.lab.data.vocabulary import ASCII, Vocabulary
 __all__ = [
     "ASCII",
     "Vocabulary",
+    "booking_dialogues",
     "dates",
     "digit_scenes",
     "digits",
