@@ -43,7 +43,17 @@ c.FileNameCollectorPlugin.named_regexp = (
     r"(?P<file_id>p\d\d_[^/]+?)(-\d+)?\.ipynb$"
 )
 
-# Grading: the engine executes, in the place of nbgrader's own executor; all else is nbgrader's.
+# Grading: what came in damaged is repaired first. The engine executes, in the place of nbgrader's
+# own executor; all else is nbgrader's.
+c.Autograde.exporter_class = "autograder.incoming.Exporter"
+c.Autograde.sanitize_preprocessors = [
+    "autograder.repair.Repair",
+    "nbgrader.preprocessors.ClearOutput",
+    "nbgrader.preprocessors.DeduplicateIds",
+    "nbgrader.preprocessors.OverwriteKernelspec",
+    "nbgrader.preprocessors.OverwriteCells",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
 c.Autograde.autograde_preprocessors = [
     "autograder.executor.Executor",
     "nbgrader.preprocessors.IgnorePattern",
@@ -62,5 +72,6 @@ c.Executor.timeout = 120
 c.GenerateFeedback.preprocessors = [
     "nbgrader.preprocessors.GetGrades",
     "autograder.feedback.HideChecks",
+    "autograder.feedback.TellRepairs",
     "nbconvert.preprocessors.CSSHTMLHeaderPreprocessor",
 ]

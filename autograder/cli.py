@@ -218,6 +218,9 @@ def grade(
         print(json.dumps({"assignment": stem, "submissions": [asdict(o) for o in outcomes]}))
     else:
         console.print(_scores(stem, outcomes), highlight=False)
+        for outcome in outcomes:
+            for repair in outcome.repairs:
+                _say(console, f"  {outcome.student}: {repair}")
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 

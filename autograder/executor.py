@@ -16,6 +16,7 @@ from nbgrader.preprocessors import Execute
 from traitlets import Bool, Dict, TraitError, validate
 
 from autograder.judge.interface import Interface
+from autograder.repair import kept
 from autograder.sandbox import Limits, Sandbox
 
 FIELDS = {field.name: type(field.default) for field in fields(Limits)}
@@ -67,7 +68,7 @@ class Executor(Execute):
         resources = {} if resources is None else resources
         if sys.platform != "linux":
             self.log.warning("student code runs without isolation: this host is not Linux")
-            record = {"isolated": False, "events": []}
+            record = {"isolated": False, "events": [], **kept(nb)}
             nb.metadata["autograder"] = resources["autograder"] = record
             return super().preprocess(nb, resources, km)
         if not self.isolate:
@@ -77,7 +78,8 @@ class Executor(Execute):
         interface, own = self.judged(resources)
         done = shared(self.isolate).run(nb, files, limits=limits, interface=interface, own=own)
         # The graded notebook keeps it: whether it was isolated, and which limits were hit.
-        done.notebook.metadata["autograder"] = resources["autograder"] = done.record()
+        record = done.record() | kept(nb)
+        done.notebook.metadata["autograder"] = resources["autograder"] = record
         student = resources.get("nbgrader", {}).get("student", "")
         for event in done.events:
             self.log.warning("%s", f"{student}: {event}" if student else event)

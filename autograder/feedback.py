@@ -1,8 +1,10 @@
 """What a student reads after grading: messages and scores, and no hidden check's source."""
 
+import html
 import re
 
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 from nbgrader.preprocessors import NbGraderPreprocessor
 
 from autograder.answers import grading
@@ -13,6 +15,7 @@ HIDDEN = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 NOTICE = "# hidden checks ran here\n"
+BEFORE_GRADING = "Before grading"
 
 
 class HideChecks(NbGraderPreprocessor):
@@ -28,6 +31,19 @@ class HideChecks(NbGraderPreprocessor):
                 if output.output_type == "error":
                     output.traceback = _without(output, hidden)
         return cell, resources
+
+
+class TellRepairs(NbGraderPreprocessor):
+    """Say first what was wrong with the notebook that came in, and what was done about it."""
+
+    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        record = nb.metadata.get("autograder")
+        repairs = record.get("repairs") if isinstance(record, dict) else None
+        if repairs:
+            lines = "".join(f"<li>{html.escape(str(line))}</li>\n" for line in repairs)
+            text = f"<p><b>{BEFORE_GRADING}</b></p>\n<ul>\n{lines}</ul>"
+            nb.cells.insert(0, new_markdown_cell(text, id="repairs"))
+        return nb, resources
 
 
 def hidden_lines(source: str) -> set[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,17 @@ from nbgrader.api import MissingEntry
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import ClearOutput, DeduplicateIds, IgnorePattern, LimitOutput
 from nbgrader.utils import find_all_files
+from sqlalchemy.exc import SQLAlchemyError
 
 import autograder
-from autograder import gradebook, notebooks, tampering, workers
+from autograder import gradebook, incoming, notebooks, originals, repair, tampering, workers
 from autograder.errors import AutograderError, GradingError
 from autograder.judge.interface import Interface
 from autograder.pipeline import Pipeline
 from autograder.sandbox import Limits
 
 SANITIZE = (
+    repair.Repair,
     ClearOutput,
     DeduplicateIds,
     gradebook.OverwriteKernelspec,
@@ -74,6 +77,7 @@ class Outcome:
     reasons: dict[str, str] = field(default_factory=dict)  # cell: what its check said
     record: dict[str, Any] = field(default_factory=dict)  # notebook: isolated, seconds, events, ...
     tampering: list[tuple[str, str]] = field(default_factory=list)  # (cell, what was seen)
+    repairs: list[str] = field(default_factory=list)  # what was wrong and what was done
     fault: str = ""  # why it could not be graded
 
 
@@ -175,6 +179,10 @@ class Grading:
             notebook.name: Interface.find(source / f"{notebook.name}.ipynb", notebook)
             for notebook in found.notebooks
         }
+        self.known = {
+            notebook.name: originals.known_cells(notebook, source / f"{notebook.name}.ipynb")
+            for notebook in found.notebooks
+        }
         self.source_files = {
             path.relative_to(source): path.read_bytes()
             for path in map(Path, find_all_files(str(source), [*self.directory.ignore, "*.ipynb"]))
@@ -231,12 +239,19 @@ class Grading:
             book.update_or_create_submission(self.assignment, student, **self._timestamp(student))
         sanitised = {}
         for name in self.names:
-            if Path(f"{name}.ipynb") not in files:
+            known = self.known[name]
+            chosen = incoming.choose(files, name, self.names, partial(repair.rank, known=known))
+            if chosen is None:
                 continue
-            notebook = notebooks.read(self.submitted / student / self.assignment / f"{name}.ipynb")
-            resources = self._resources(student, name)
-            for step in self._sanitize:
-                notebook, resources = step(notebook, resources)
+            notebook, said = chosen
+            resources = self._resources(student, name) | {"repairs": said, "known": known}
+            try:
+                for step in self._sanitize:
+                    notebook, resources = step(notebook, resources)
+            except (SQLAlchemyError, AutograderError):
+                raise
+            except Exception as error:  # nobody foresees all that is handed in
+                raise GradingError(f"{name}.ipynb cannot be prepared: {error!r}") from error
             sanitised[name] = nbformat.writes(notebook)
         if not sanitised:
             came = ", ".join(sorted(map(str, files))) or "an empty folder"
@@ -274,10 +289,11 @@ class Grading:
         with self.book.submission():
             for name, text in done.notebooks.items():
                 notebook = nbformat.reads(text, as_version=4)
+                record = {**done.record[name], **repair.kept(notebook), "key": submitted.key}
                 resources = self._resources(student, name)
                 for step in self._record:
                     notebook, resources = step(notebook, resources)
-                notebook.metadata[NOTEBOOK_KEY] = {**done.record[name], "key": submitted.key}
+                notebook.metadata[NOTEBOOK_KEY] = record
                 graded[name] = notebook
             self._zero_missing(student, graded.keys())
         self._write(submitted, graded)
@@ -320,6 +336,7 @@ class Grading:
             outcome.record[name] = dict(notebook.metadata.get(NOTEBOOK_KEY, {}))
             outcome.reasons.update(notebooks.reasons(notebook))
             outcome.tampering += tampering.of_record(outcome.record[name])
+            outcome.repairs += outcome.record[name].get("repairs", [])
         return outcome
 
 
