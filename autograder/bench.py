@@ -33,6 +33,11 @@ from autograder.sandbox import Limits, Sandbox
 
 # nbgrader's own list: an executor, and what this course runs after its own.
 STOCK = Autograde.autograde_preprocessors.default()
+# And how it reads and mends what came in.
+UNMENDED = {
+    "exporter_class": "nbconvert.exporters.NotebookExporter",
+    "sanitize_preprocessors": Autograde.sanitize_preprocessors.default(),
+}
 MEMORY = "print(next(x for x in open('/proc/self/smaps_rollup') if x.startswith('Private_Dirty')))"
 # What a notebook may take: seconds of its own, and of one graded cell.
 NOTEBOOK_SECONDS, CELL_SECONDS = 30, 10
@@ -163,7 +168,7 @@ class Classroom:
         """Give the seconds a submission that stock nbgrader takes, and those in its executor."""
         pipeline = self.lay_out("stock", size + 1)
         steps = [TimedExecute, *STOCK[1:]]
-        pipeline.config.merge(Config(Autograde={"autograde_preprocessors": steps}))
+        pipeline.config.merge(Config(Autograde={**UNMENDED, "autograde_preprocessors": steps}))
         pipeline.autograde(sample.STEM, "student0000")
         start, TimedExecute.seconds = time.perf_counter(), 0.0
         pipeline.autograde(sample.STEM, "student*", force=False)
