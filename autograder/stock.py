@@ -66,11 +66,12 @@ def _bubblewrap(root: Path) -> list[str]:
 
 def main() -> None:
     """Grade the students that stand in standard input; the argument is the class's folder."""
-    from autograder.bench import STOCK
+    from autograder.bench import STOCK, UNMENDED
 
     root = Path(sys.argv[1])
     overrides = Config(
-        Autograde={"autograde_preprocessors": STOCK}, Execute={"timeout": CELL_SECONDS}
+        Autograde={**UNMENDED, "autograde_preprocessors": STOCK},
+        Execute={"timeout": CELL_SECONDS},
     )
     pipeline = Pipeline(Course(root), root=root, log=root / "log", overrides=overrides)
     for stem, student in json.load(sys.stdin):
