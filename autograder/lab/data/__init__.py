@@ -11,6 +11,7 @@ from autograder.lab.data.documentation import docstrings
 from autograder.lab.data.films import ratings
 from autograder.lab.data.reference import python_reference
 from autograder.lab.data.scenes import digit_scenes, stamped_digits
+from autograder.lab.data.speech import spoken_digits
 from autograder.lab.data.vocabulary import ASCII, Vocabulary
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "pretrained_bert",
     "python_reference",
     "ratings",
+    "spoken_digits",
     "stamped_digits",
 ]
