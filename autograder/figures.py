@@ -246,6 +246,7 @@ def person(result: Result, assignment: str, feedback: str) -> dict[str, Any]:
         "reasons": [(", ".join(cells), why) for why, cells in grouped.items()],
         "events": [(cell, message) for cell, _, message in result.events[:MOST_EVENTS]],
         "signs": result.tampering[:MOST_EVENTS],
+        "repairs": result.repairs[:MOST_EVENTS],
     }
 
 

@@ -57,6 +57,7 @@ class Submitted:
     """What a student handed in, as it was when it was read."""
 
     student: str
+    said: list[str]  # of the folder
     files: dict[Path, bytes]
     key: str  # of everything that the grade depends on
 
@@ -127,7 +128,7 @@ class Grading:
 
         Raises: GradingError where nobody submitted, or a pattern fits nobody.
         """
-        found = sorted(path.parent.name for path in self.submitted.glob(f"*/{self.assignment}"))
+        found = list(incoming.folders(self.submitted, self.assignment))
         if not found:
             raise GradingError(
                 f"no submission: expected {self.submitted.name}/<student>/{self.assignment}/"
@@ -197,16 +198,23 @@ class Grading:
 
     def _read(self, student: str) -> Submitted:
         """Read what a student handed in. A link could point at anything, so none is followed."""
-        folder = self.submitted / student / self.assignment
+        folder, said = self._folder(student)
+        is_loose = folder == self.submitted / student
         files = {}
         digest = hashlib.sha256(self.assignment_key.encode())
         for path in sorted(map(Path, find_all_files(str(folder), self.directory.ignore))):
+            if is_loose and path.parent != folder:
+                continue
             if path.is_symlink() or not path.is_file():
                 self.pipeline.logger().warning("%s: %s is no plain file, left out", student, path)
                 continue
             files[path.relative_to(folder)] = content = path.read_bytes()
             digest.update(str(path.relative_to(folder)).encode() + hashlib.sha256(content).digest())
-        return Submitted(student, files, digest.hexdigest())
+        return Submitted(student, said, files, digest.hexdigest())
+
+    def _folder(self, student: str) -> tuple[Path, list[str]]:
+        own = self.submitted / student
+        return incoming.folder(own, self.assignment) or (own / self.assignment, [])
 
     def _unchanged(self, submitted: Submitted) -> Outcome | None:
         """Give the outcome of an earlier run where nothing that it depends on has changed."""
@@ -244,6 +252,7 @@ class Grading:
             if chosen is None:
                 continue
             notebook, said = chosen
+            said = [*submitted.said, *said]
             resources = self._resources(student, name) | {"repairs": said, "known": known}
             try:
                 for step in self._sanitize:
@@ -268,8 +277,7 @@ class Grading:
         )
 
     def _timestamp(self, student: str) -> dict[str, Any]:
-        folder = self.submitted / student / self.assignment
-        timestamp = self.directory.get_existing_timestamp(str(folder))
+        timestamp = self.directory.get_existing_timestamp(str(self._folder(student)[0]))
         return {"timestamp": timestamp} if timestamp else {}
 
     def _resources(self, student: str, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import codecs
 import json
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ def read(content: bytes, name: str) -> tuple[NotebookNode, list[str]]:
 
     Raises: NotebookError where there are no cells to be found in it.
     """
-    text, said = _decoded(content)
     try:
+        text, said = _decoded(content)
         data = _parsed(text, said)
         notebook = _built(data, said)
     except (ValueError, RecursionError) as error:
@@ -53,7 +53,7 @@ def read(content: bytes, name: str) -> tuple[NotebookNode, list[str]]:
 
 def _decoded(content: bytes) -> tuple[str, list[str]]:
     if content.startswith(b"PK\x03\x04"):
-        return "", ["zip"]
+        raise ValueError("it is a zip archive; unpack it")
     encoding = json.detect_encoding(content)
     try:
         text = content.decode(encoding)
@@ -72,8 +72,6 @@ def _parsed(text: str, said: list[str]) -> dict[str, Any]:
 
     Raises: ValueError that says why there is none, RecursionError.
     """
-    if said == ["zip"]:
-        raise ValueError("it is a zip archive; unpack it")
     text = text.strip("\ufeff\0 \t\r\n")
     if not text:
         raise ValueError("the file is empty")
@@ -198,6 +196,32 @@ def free_id(name: str, taken: set[str]) -> str:
 
 def _count(number: int, one: str, more: str) -> str:
     return f"{number} {one if number == 1 else more}"
+
+
+def folders(submitted: Path, assignment: str) -> Iterator[str]:
+    """Name the students who handed something in for an assignment, in order."""
+    for own in sorted(submitted.iterdir()) if submitted.is_dir() else ():
+        if own.is_dir() and folder(own, assignment):
+            yield own.name
+
+
+def folder(own: Path, assignment: str) -> tuple[Path, list[str]] | None:
+    """Find an assignment's folder in a student's own, and say what was wrong with it.
+
+    Where it is missing, one that begins with the assignment's number is taken, P01 or `p01 final`,
+    of several the last by name; or the student's own, where such a notebook lies in it.
+    """
+    if (own / assignment).is_dir():
+        return own / assignment, []
+    missing = f"The folder {assignment} is missing;"
+    number = re.compile(rf"{re.escape(assignment.split('_')[0])}(?![a-z0-9])", re.IGNORECASE)
+    found = [path for path in own.iterdir() if number.match(path.name) and not path.is_symlink()]
+    if inner := [path for path in found if path.is_dir()]:
+        taken = max(inner, key=lambda path: _natural(Path(path.name)))
+        return taken, [f"{missing} {plain(taken.name)} was taken in its place."]
+    if any(path.is_file() and _may_be_notebook(path) for path in found):
+        return own, [f"{missing} the files outside of any were taken."]
+    return None
 
 
 def choose(

@@ -1,7 +1,7 @@
 """The pages of problems: a Sphinx extension that Jupyter Book loads.
 
-A problem's page shows the students' stub, folds the solution and the checks, and holds nothing of
-a hidden check. Other pages stay as they are.
+A problem's page shows the students' stub, folds the set-up, the solution and the checks, and holds
+nothing of a hidden check. Other pages stay as they are.
 """
 
 import copy
@@ -54,6 +54,9 @@ def transform(
             cells += _solution(cell, stubs, solutions)
         elif grading(cell).get("grade") and cell.cell_type == "code":
             cells.append(_check(cell))
+        elif grading(cell).get("locked") and cell.cell_type == "code":
+            part = grading(cell).grade_id.partition("_setup_")[2].replace("_", " ")
+            cells.append(_folded(cell, f"the set-up{f' ({part})' if part else ''}"))
         else:
             cells.append(cell)
     notebook.cells = cells

@@ -118,9 +118,10 @@ def _view(assignment: str, found: list[Result], *, feedback: str, stub: str) -> 
     groups = comparison.groups()
     events = [(result.name, *event) for result in found for event in result.events]
     signs = [(result.name, *sign) for result in found for sign in result.tampering]
+    repairs = [(result.name, line) for result in found for line in result.repairs]
     lists = {
         name: Listing(f"{problem}_{name}.csv", columns, rows)
-        for name, columns, rows in _lists(found, cells, events, signs, groups)
+        for name, columns, rows in _lists(found, cells, events, signs, repairs, groups)
     }
     return {
         "assignment": assignment,
@@ -142,6 +143,8 @@ def _view(assignment: str, found: list[Result], *, feedback: str, stub: str) -> 
         "more_events": max(0, len(events) - figures.MOST_EVENTS),
         "signs": signs[: figures.MOST_EVENTS],
         "more_signs": max(0, len(signs) - figures.MOST_EVENTS),
+        "repairs": repairs[: figures.MOST_EVENTS],
+        "more_repairs": max(0, len(repairs) - figures.MOST_EVENTS),
         "alike": f"{ALIKE:.0%}",
         "compared": len(comparison.prints),
         "has_stub": bool(comparison.known),
@@ -161,6 +164,7 @@ def _lists(
     cells: list[items.Item],
     events: list[tuple[str, str, str, str]],
     signs: list[tuple[str, str, str]],
+    repairs: list[tuple[str, str]],
     groups: list[Group],
 ) -> Iterable[tuple[str, list[str], list[list[Any]]]]:
     """Give the list behind each figure: its name, its columns and its rows."""
@@ -204,6 +208,7 @@ def _lists(
     )
     yield "limits", ["student", "cell", "kind", "message"], [list(event) for event in events]
     yield "tampering", ["student", "cell", "seen"], [list(sign) for sign in signs]
+    yield "repairs", ["student", "repair"], [list(repair) for repair in repairs]
     yield (
         "alike",
         ["group", "student", "nearest", "share_of_the_shorter"],

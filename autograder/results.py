@@ -18,7 +18,7 @@ from nbgrader.api import (
 )
 from nbgrader.coursedir import CourseDirectory
 
-from autograder import notebooks, tampering
+from autograder import incoming, notebooks, tampering
 from autograder.answers import graded_cells, grading
 from autograder.errors import NotebookError
 from autograder.pipeline import Pipeline
@@ -41,6 +41,7 @@ class Result:
     scores: dict[str, tuple[float, float]] = field(default_factory=dict)  # cell: (score, of)
     reasons: dict[str, str] = field(default_factory=dict)  # cell: what the check said
     tampering: list[tuple[str, str]] = field(default_factory=list)  # (cell, what was seen)
+    repairs: list[str] = field(default_factory=list)  # what came in damaged, and what was done
     fault: str = ""  # why there is no score
     penalty: float = 0.0  # points that were taken off because it was late
     events: list[tuple[str, str, str]] = field(default_factory=list)  # (cell, kind, message)
@@ -74,11 +75,8 @@ def read(pipeline: Pipeline, assignment: str, faults: dict[str, str]) -> list[Re
         step: Path(directory.format_path(step, ".", ".")).resolve()
         for step in ("submitted", "autograded", "feedback")
     }
-    students = {
-        path.parent.name
-        for step in ("submitted", "autograded")
-        for path in folders[step].glob(f"*/{assignment}")
-    }
+    students = {path.parent.name for path in folders["autograded"].glob(f"*/{assignment}")}
+    students |= set(incoming.folders(folders["submitted"], assignment))
     with pipeline.gradebook() as gradebook:
         names, scores = _scores(gradebook, assignment)
         penalties = _penalties(gradebook, assignment)
@@ -91,7 +89,9 @@ def read(pipeline: Pipeline, assignment: str, faults: dict[str, str]) -> list[Re
         found.append(result)
         graded = folders["autograded"] / student / assignment
         if not result.fault and (student not in scores or not any(graded.glob("*.ipynb"))):
-            result.fault = _why(folders["submitted"] / student / assignment, assignment, names)
+            own = folders["submitted"] / student
+            came, _ = incoming.folder(own, assignment) or (own / assignment, [])
+            result.fault = _why(came, assignment, names)
         if result.fault:
             continue
         order = []
@@ -229,6 +229,9 @@ def _read_record(record: object, result: Result) -> None:
     events = [event for event in events if _is_event(event)] if isinstance(events, list) else []
     signs = tampering.of_record({"events": events})
     result.tampering += [(plain(cell, 120), plain(what, 400)) for cell, what in signs]
+    repairs = record.get("repairs")
+    if isinstance(repairs, list):
+        result.repairs += [plain(line, 400) for line in repairs if isinstance(line, str)]
     result.events += [
         (plain(event["cell"], 120), plain(event["kind"], 40), plain(event["message"], 400))
         for event in events

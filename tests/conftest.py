@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from autograder import tampering
 from autograder.course import Course
@@ -25,6 +26,18 @@ def course() -> Course:
     return Course(ROOT)
 
 
+class ByFileOrAnswer(LoadFileScheduling):
+    """Gives a worker a file at a time, but of the answers, which are most of the work, one."""
+
+    def _split_scope(self, nodeid):
+        file = super()._split_scope(nodeid)
+        return nodeid if file.endswith("test_problems.py") else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFileOrAnswer(config, log)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     counts = {name: len(terminalreporter.stats.get(name, [])) for name in ("passed", "skipped")}
     failed = sum(len(terminalreporter.stats.get(name, [])) for name in ("failed", "error"))
@@ -39,14 +52,12 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session")
 def run():
-    """Run a problem's notebook in the engine, up to a cell; give the graded cells that failed."""
+    """Run a problem's notebook in the engine; give the graded cells that failed, and why."""
     with Sandbox(isolate=can_isolate() is None) as sandbox:
 
-        def call(course, stem, notebook, stop_after=None):
+        def call(course, stem, notebook):
             files, interface = course.files(stem), Interface.of_source(read(course.source(stem)))
-            done = sandbox.run(
-                notebook, files, stop_after=stop_after, interface=interface, own=files
-            )
+            done = sandbox.run(notebook, files, interface=interface, own=files)
             # No honest answer tampers, right or wrong.
             assert [str(event) for event in done.events if event.kind == tampering.KIND] == []
             return reasons(done.notebook)

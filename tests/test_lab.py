@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 from conftest import ROOT
+from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import expect, sync_playwright
 from test_book import CHROMIUM, FLAGS, browser_test
 
@@ -178,6 +179,11 @@ def command(*words: str, folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def saves(response, kind: str) -> bool:
+    """Say whether this is the Formgrader's answer to a change of a grade or a comment."""
+    return f"/api/{kind}/" in response.url and response.request.method == "PUT"
+
+
 def hand_in(course: Course, student: str, path: Path) -> None:
     folder = course.root / "submitted" / student / STEM
     folder.mkdir(parents=True)
@@ -229,6 +235,33 @@ def test_student(course, lab, tab, tmp_path):
         assert "BEGIN HIDDEN" not in page.read_text()
 
 
+def test_bar_moves_and_clips_play(lab, tab, tmp_path):
+    """A training that waits in its middle for somebody to look, and a problem's own clip."""
+    stem = "p08_ctc_recognizer"
+    shutil.copytree(ROOT / "release" / stem, tmp_path / stem)
+    waits = [
+        "from pathlib import Path\nimport torch\nfrom autograder.lab.training import fit",
+        "def loss(model, batch):\n"
+        "    while batch == 5 and not Path('seen').exists():\n"
+        "        pass\n"
+        "    return model(torch.ones(1, 2)).square().sum()\n\n\n"
+        "fit(torch.nn.Linear(2, 1), loss, range(10), 10, title='the model learns')",
+    ]
+    opening = notebooks.read(ROOT / "release" / stem / f"{stem}.ipynb").cells[:3]
+    cells = [*opening, *map(new_code_cell, waits)]
+    path = tmp_path / stem / "try.ipynb"
+    path.write_text(notebooks.dumps(new_notebook(cells=cells)), encoding="utf-8")
+    notebook = Notebook(tab, lab(tmp_path), f"{stem}/try.ipynb")
+    notebook.menu("Run", "Run All Cells")
+    shown = notebook.cell("the model learns").locator(".jp-OutputArea")
+    expect(shown).to_contain_text("the model learns [████████████            ] 5/10")
+    (tmp_path / stem / "seen").touch()
+    expect(shown).to_contain_text("the model learns: 10 steps", timeout=STEP)
+    clip = notebook.cell("display(Audio").locator("audio")
+    expect(clip).to_be_visible(timeout=STEP)
+    assert clip.evaluate("e => e.play().then(() => e.duration)") > 1
+
+
 def test_instructor(course, lab, tab, tmp_path):
     """Grade with the Formgrader's button, and see the scores."""
     shutil.rmtree(course.root / "submitted", ignore_errors=True)
@@ -248,3 +281,21 @@ def test_instructor(course, lab, tab, tmp_path):
         dialog.get_by_role("button", name="Close").click()
         expect(row).to_contain_text("graded", timeout=STEP)
         expect(row.locator(".score")).to_contain_text(f"{total} / 10")
+
+    # By hand: half a point for an idea, and a comment. Grading again keeps both.
+    tab.goto(f"{here.address}/formgrader/manage_students/student02/{STEM}")
+    tab.get_by_role("link", name=STEM).last.click()
+    for place, text, kind in (
+        ("#p01_parity_unmasked", "0.5", "grade"),
+        ("#p01_solution-comment", "All but the scale is right.", "comment"),
+    ):
+        with tab.expect_response(lambda r, kind=kind: saves(r, kind)) as saved:
+            tab.locator(place).fill(text)
+            tab.locator(place).blur()
+        assert saved.value.ok
+    command("autograder", "grade", STEM, "--force", folder=course.root)
+    command("nbgrader", "generate_feedback", STEM, folder=course.root)
+    tab.goto((course.root / "feedback" / "student02" / STEM / f"{STEM}.html").as_uri())
+    text = tab.locator("body").inner_text()
+    assert "Score: 5.5 / 10.0" in text
+    assert "All but the scale is right." in text

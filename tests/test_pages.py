@@ -47,11 +47,25 @@ def test_notebook_without_graded_cells_stays_as_it_is():
     assert pages.transform(notebook, {}) == notebook
 
 
-def test_only_solution_and_checks_change():
+def test_only_what_is_folded_changes():
     text, tried = new_markdown_cell("# Title"), cell("f(3)", outputs=["6\n"])
-    locked = cell("import torch", grade_id="p99_setup", locked=True, grade=False, solution=False)
-    shown = page(text, locked, solution(), tried, check())
-    assert [shown[0], shown[1], shown[4]] == [text, locked, tried]
+    shown = page(text, solution(), tried, check())
+    assert [shown[0], shown[3]] == [text, tried]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("p99_setup", "Show the set-up"),
+        ("p99_setup_search_oracles", "Show the set-up (search oracles)"),
+    ],
+)
+def test_set_up_is_folded_as_it_is(name, said):
+    locked = cell("import torch", grade_id=name, locked=True, grade=False, solution=False)
+    (shown,) = page(locked)
+    assert shown.source == "import torch"
+    assert shown.metadata.tags == ["hide-input"]
+    assert shown.metadata.mystnb.code_prompt_show == said
 
 
 def test_stub_stands_open_before_the_folded_solution():

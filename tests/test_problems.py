@@ -3,7 +3,8 @@
 import pytest
 from conftest import ROOT
 
-from autograder import answers, notebooks, release
+from autograder import answers, mutants, notebooks, release
+from autograder.answers import grading
 from autograder.course import Course
 from autograder.errors import AnswerError
 from autograder.lab.data import bert, films
@@ -22,6 +23,11 @@ WITH_PACKAGE = [
 
 def label(answer):
     return answer.label
+
+
+def bare(stem):
+    """Read a problem without the cells that earn no point and that nothing graded needs."""
+    return mutants.bare(notebooks.read(COURSE.source(stem)))
 
 
 def points(notebook):
@@ -54,13 +60,18 @@ def test_each_graded_cell_is_lost_by_some_wrong_answer(stem):
 
 @pytest.mark.parametrize("stem", COURSE.stems)
 def test_reference_earns_every_point(run, stem):
-    assert run(COURSE, stem, notebooks.read(COURSE.source(stem))) == {}
+    """With the checks from the last to the first: no check needs what another one defines."""
+    notebook = bare(stem)
+    checks = graded(notebook)
+    others = [cell for cell in notebook.cells if cell not in checks]
+    notebook.cells = [*others, *reversed(checks)]
+    assert run(COURSE, stem, notebook) == {}
 
 
 @pytest.mark.parametrize("stem", WITH_PACKAGE)
 def test_missing_package_costs_no_point(run, stem):
     """Cells that need data of a package say how to install it, and give their points."""
-    notebook = notebooks.read(COURSE.source(stem))
+    notebook = bare(stem)
     setup = next(cell for cell in notebook.cells if "except DataError" in cell.source)
     # What `import` meets where nothing of that name is installed.
     setup.source = f"import sys\n\nsys.modules |= dict.fromkeys({MODULES})\n{setup.source}"
@@ -74,7 +85,7 @@ def test_missing_package_costs_no_point(run, stem):
 @pytest.mark.parametrize("stem", COURSE.stems)
 def test_untouched_release_earns_none(run, stem):
     """In the instructor's form: hidden checks are there, the solution is not."""
-    notebook = notebooks.read(COURSE.source(stem))
+    notebook = bare(stem)
     for cell, empty in zip(
         answers.solution_cells(notebook),
         answers.solution_cells(release.stub(COURSE, stem)),
@@ -86,16 +97,16 @@ def test_untouched_release_earns_none(run, stem):
 
 @pytest.mark.parametrize("answer", RIGHT, ids=label)
 def test_right_answer_earns_every_point(run, answer):
-    assert (
-        run(COURSE, answer.stem, answers.fill(notebooks.read(COURSE.source(answer.stem)), answer))
-        == {}
-    )
+    assert run(COURSE, answer.stem, answers.fill(bare(answer.stem), answer)) == {}
 
 
 @pytest.mark.parametrize("answer", WRONG, ids=label)
 def test_wrong_answer_loses_its_cell(run, answer):
-    notebook = answers.fill(notebooks.read(COURSE.source(answer.stem)), answer)
-    lost = run(COURSE, answer.stem, notebook, stop_after=answer.fails)
+    """By that check alone; the others may say what they like, and training takes its time."""
+    notebook = answers.fill(bare(answer.stem), answer)
+    others = [cell for cell in graded(notebook) if grading(cell).grade_id != answer.fails]
+    notebook.cells = [cell for cell in notebook.cells if cell not in others]
+    lost = run(COURSE, answer.stem, notebook)
     assert answer.fails in lost, f"{answer.why} This went unnoticed."
 
 

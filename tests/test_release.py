@@ -39,6 +39,15 @@ def test_second_generation_does_no_work_twice(fresh):
     assert dict(release.generate_all(fresh, fresh.stems)) == dict.fromkeys(STEMS, "up to date")
 
 
+def test_release_is_recorded_in_a_new_gradebook(fresh):
+    """Somebody removed the old one and made another with a list of students."""
+    (fresh.root / "gradebook.db").unlink()
+    command = ["nbgrader", "db", "student", "add", "student01"]
+    subprocess.run(command, cwd=fresh.root, check=True, capture_output=True)
+    assert dict(release.generate_all(fresh, STEMS[:1])) == {STEMS[0]: "unchanged"}
+    assert dict(release.generate_all(fresh, STEMS[:1])) == {STEMS[0]: "up to date"}
+
+
 @pytest.mark.parametrize("stem", STEMS)
 def test_nothing_gives_the_answer_away(course, stem):
     """No solution, hidden check, output or book-only cell; every other cell is there."""

@@ -509,6 +509,17 @@ def named(tmp_path_factory):
     }.items():
         for name, content in files.items():
             put(course, student, name, content)
+    for student, folder in {
+        "number": "P01",
+        "version": "p01 final 10",
+        "loose": "",
+    }.items():
+        place = root / "submitted" / student
+        for one in [folder, "p01 final 9"] if "10" in folder else [folder]:
+            (place / one).mkdir(parents=True)
+            (place / one / f"{STEM}.ipynb").write_bytes(right if one == folder else stub)
+        (place / "p02_other").mkdir()
+        (place / "p02_other" / f"{STEM}.ipynb").write_bytes(stub)
     refused = {
         "none": ("notes.md", b"# Notes"),
         "empty": (f"{STEM}.ipynb", b""),
@@ -537,6 +548,12 @@ def named(tmp_path_factory):
         ("beside", f"{STEM}.ipynb was graded; {STEM}-Copy1.ipynb beside it was not."),
         ("torn", f"{STEM}.ipynb cannot be read; backup.ipynb was taken in its place."),
         ("mac", f"{STEM}.ipynb is missing; work.ipynb was taken in its place."),
+        ("number", f"The folder {STEM} is missing; P01 was taken in its place."),
+        ("version", f"The folder {STEM} is missing; p01 final 10 was taken in its place."),
+        (
+            "loose",
+            f"The folder {STEM} is missing; the files outside of any were taken.",
+        ),
     ],
 )
 def test_other_names_are_found(named, student, said):

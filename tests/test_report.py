@@ -145,6 +145,7 @@ def graded(tmp_path_factory):
     root = tmp_path_factory.mktemp("class")
     course = classroom.course(root, CLASS)
     beside = root / "submitted" / "bob" / classroom.STEM
+    (beside / f"{classroom.STEM}.ipynb").rename(beside / "mine.ipynb")
     (beside / "<img src=x onerror=alert(1)>.txt").write_bytes(b"x" * (65 << 20))
     with (
         workers.local(2) as executor,
@@ -251,6 +252,13 @@ def test_tampering_and_lost_processes_are_listed(written):
     assert any(row["kind"] == "file" and "<img" in row["message"] for row in limits)
 
 
+def test_repairs_are_listed(written, soup):
+    (row,) = listed(written, "repairs")
+    assert row["student"] == "bob"
+    assert "mine.ipynb" in row["repair"]
+    assert row["repair"] in soup.find(id="repairs").get_text()
+
+
 # Untrusted text
 
 
@@ -309,8 +317,8 @@ def test_forged_records_are_no_records(graded, tmp_path):
         for forged in (
             3,
             {"seconds": "1e999", "peak_bytes": True, "isolated": "yes", "events": "none"},
-            {"seconds": float("nan"), "events": [1, {"cell": 1}, {"kind": ATTACK}]},
-            {"seconds": -1, "peak_bytes": 10**400, "events": {"cell": "c"}},
+            {"seconds": float("nan"), "events": [1, {"cell": 1}, {"kind": ATTACK}], "repairs": 1},
+            {"seconds": -1, "peak_bytes": 10**400, "events": {"cell": "c"}, "repairs": [2, None]},
         ):
             notebook = notebooks.read(path)
             notebook.metadata["autograder"] = forged
@@ -318,7 +326,7 @@ def test_forged_records_are_no_records(graded, tmp_path):
             found = report.results(pipeline_of(graded), classroom.STEM, {})
             ada = next(result for result in found if result.student == "ada")
             assert (ada.score, ada.seconds, ada.peak_bytes) == (10, None, None)
-            assert (ada.events, ada.tampering, ada.isolated) == ([], [], None)
+            assert (ada.events, ada.tampering, ada.repairs, ada.isolated) == ([], [], [], None)
             assert "ada" in report.page(classroom.STEM, found)
         path.write_text("{", encoding="utf-8")
         found = report.results(pipeline_of(graded), classroom.STEM, {})
@@ -456,7 +464,7 @@ def test_command_writes_the_page_and_says_where(graded, tmp_path):
     assert (graded.build / "report" / "p01_double" / "p01_scores.csv").exists()
     done = command(graded.root, "p01_double", "--output", str(tmp_path / "there"))
     assert f"{tmp_path}/there/report.html" in done.stdout
-    assert len(list((tmp_path / "there").iterdir())) == 8
+    assert len(list((tmp_path / "there").iterdir())) == 9
 
 
 def test_command_says_what_is_missing(tmp_path):

@@ -1,4 +1,4 @@
-"""The term that for_instructors.md tells: its commands and settings, in its order, in one folder."""
+"""The term of for_instructors.md: its commands and settings, in its order, in one folder."""
 
 import csv
 import re
@@ -68,7 +68,9 @@ class Term:
         pipeline = Pipeline(self.course, root=self.root, log=self.root / "log.txt")
         with pipeline.gradebook() as gradebook:
             return {
-                submission.student.id: {g.cell.name: g.score for g in submission.notebooks[0].grades}
+                submission.student.id: {
+                    g.cell.name: g.score for g in submission.notebooks[0].grades
+                }
                 for submission in gradebook.assignment_submissions(STEM)
             }
 

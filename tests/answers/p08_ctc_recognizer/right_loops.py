@@ -1,4 +1,4 @@
-"""One clip at a time, one head at a time, the loss state by state, sums of numpy in the beam."""
+"""One clip and one head at a time, a loss of letters and blanks, sums of numpy in the beam."""
 
 
 # %% p08_solution_front
@@ -93,33 +93,27 @@ class AttentionASR(nn.Module):
 
 # %% p08_solution_ctc
 def ctc_loss(log_probs, lengths, targets, target_lengths):
-    """Forward sums again, but each state of all clips is a column of its own."""
+    """Forward sums with letters and blanks apart: a blank more than letters, and no third kind."""
     B, T, _ = log_probs.shape
     S, low = targets.shape[1], -1e25
     rows = torch.arange(B)
-    letters = [log_probs[rows, :, targets[:, s]] for s in range(S)]  # each (B, T)
-    blank = log_probs[:, :, BLANK]
-    lows = log_probs.new_full((B,), low)
-    blanks = [blank[:, 0]] + [lows] * S
-    said = [letters[s][:, 0] if s == 0 else lows for s in range(S)]
+    letters = log_probs.gather(2, targets[:, None].expand(B, T, S))  # (B, T, S)
+    blank = log_probs[:, :, BLANK, None]  # (B, T, 1)
+    lows = log_probs.new_full((B, S), low)
+    other = F.pad(targets[:, 1:] != targets[:, :-1], (1, 0))  # a letter may follow another one
+    blanks = torch.cat([blank[:, 0], lows], dim=1)  # (B, S + 1)
+    said = torch.cat([letters[:, 0, :1], lows[:, 1:]], dim=1)  # (B, S)
     found = torch.full((B,), math.inf, dtype=log_probs.dtype)
     for t in range(T):
         if t:
-            grown = []
-            for s in range(S):
-                total = torch.logaddexp(said[s], blanks[s])
-                if s:
-                    other = targets[:, s] != targets[:, s - 1]
-                    total = torch.logaddexp(total, torch.where(other, said[s - 1], lows))
-                grown.append(total + letters[s][:, t])
-            blanks = [
-                (torch.logaddexp(blanks[s], said[s - 1]) if s else blanks[0]) + blank[:, t]
-                for s in range(S + 1)
-            ]
+            before = torch.where(other, said.roll(1, dims=1), lows)
+            grown = torch.logaddexp(torch.logaddexp(said, blanks[:, :-1]), before) + letters[:, t]
+            ended = torch.logaddexp(blanks[:, 1:], said)
+            blanks = torch.cat([blanks[:, :1], ended], dim=1) + blank[:, t]
             said = grown
-        ends = torch.stack(blanks, dim=1)[rows, target_lengths]
+        ends = blanks[rows, target_lengths]
         if S:
-            spoken = torch.stack(said, dim=1)[rows, (target_lengths - 1).clamp(min=0)]
+            spoken = said[rows, (target_lengths - 1).clamp(min=0)]
             ends = torch.where(target_lengths > 0, torch.logaddexp(ends, spoken), ends)
         ends = torch.where(ends < low / 2, torch.full_like(ends, -math.inf), ends)
         found = torch.where(lengths == t + 1, -ends, found)
