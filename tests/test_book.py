@@ -7,6 +7,7 @@ import re
 import shutil
 import zipfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,7 +19,7 @@ from conftest import ROOT
 from playwright.sync_api import sync_playwright
 
 from autograder import book, notebooks
-from autograder.answers import graded_cells, solution_cells
+from autograder.answers import graded_cells, grading, solution_cells
 from autograder.course import Course
 from autograder.errors import CourseError
 
@@ -129,14 +130,20 @@ def test_download_is_the_release(site, page):
         assert file.read_bytes() == files[f"{released.name}.ipynb"]
 
 
+def set_up_cells(notebook):
+    locked = [cell for cell in notebook.cells if grading(cell).get("locked")]
+    return [cell for cell in locked if not grading(cell)["grade"]]
+
+
 @every_problem
-def test_stub_is_open_and_solution_and_checks_are_folded(site, page):
+def test_stub_is_open_and_the_rest_of_the_code_is_folded(site, page):
     source = notebooks.read(site.course.root / f"{page}.ipynb")
     soup = site.soup(page)
     folds = [fold for fold in soup.find_all("details") if "hide" in fold.get("class", [])]
     summaries = [" ".join(fold.summary.get_text(" ").split()) for fold in folds]
     assert sum("Show the solution" in s for s in summaries) == len(solution_cells(source))
     assert sum("Show the check" in s for s in summaries) == len(graded_cells(source))
+    assert sum("Show the set-up" in s for s in summaries) == len(set_up_cells(source))
     assert any(CANARY["SOLUTION"] in fold.get_text() for fold in folds)
     for fold in folds:
         fold.decompose()
@@ -156,8 +163,13 @@ def test_book_without_solutions_keeps_the_rest(site, page):
 # What is not in it
 
 
+@cache
 def texts(folder):
     """Give each file's name and what it says, as it stands and as a reader sees it."""
+    return list(_texts(folder))
+
+
+def _texts(folder):
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         text = path.read_bytes().decode("utf-8", errors="ignore")
         if path.suffix == ".html":
@@ -377,14 +389,6 @@ class TestBrowser:
             # An unknown command is drawn in red, a wrong formula as an error.
             assert tab.locator("mjx-merror, mjx-mtext[style*=red]").count() == 0
 
-    @at_width(PHONE)
-    @every_page
-    def test_phone_needs_no_sideways_scroll(self, reader, page):
-        tab = reader.open(page)
-        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-        tab.wait_for_load_state("load")
-        assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE
-
     def test_search_finds_pages(self, reader):
         tab = reader.open("search", "?q=softmax")
         results = tab.locator("#search-results li a")
@@ -413,17 +417,19 @@ class TestBrowser:
         assert seen.keys() == {"light", "dark"}
         assert all(contrast(*colours) > 7 for colours in seen.values())
 
-    @in_themes("light", "dark")
     @every_page
     def test_page_is_accessible(self, reader, page):
         """Nothing that axe-core calls serious; code, everywhere the same, has its own test."""
-        tab, theme = opened_wide(reader, page)
-        rules = {} if theme == "light" else {"runOnly": ["color-contrast"]}
-        assert violations(tab, {"exclude": [".highlight", "mjx-container"]}, rules) == []
+        tab = opened_wide(reader, page)
+        everywhere_the_same = tab.locator(".highlight, mjx-container")
+        everywhere_the_same.evaluate_all("all => all.forEach(e => e.replaceChildren())")
+        for theme, rules in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
+            tab.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+            assert violations(tab, {"exclude": [".highlight", "mjx-container"]}, rules) == []
 
     @in_themes("light", "dark")
     def test_code_is_legible(self, reader):
-        tab, _ = opened_wide(reader, PROBLEMS[0])
+        tab = opened_wide(reader, PROBLEMS[0])
         classes = tab.locator(".highlight span").evaluate_all(
             "all => [...new Set(all.map(e => e.className))]"
         )
@@ -431,28 +437,36 @@ class TestBrowser:
         assert violations(tab, {"include": [".highlight"]}, {"runOnly": ["color-contrast"]}) == []
 
     def test_axe_would_find_something(self, reader):
-        tab, _ = opened_wide(reader, PAGES[0])
+        tab = opened_wide(reader, PAGES[0])
         tab.locator(".bd-article p").first.evaluate("e => e.style.color = '#ddd'")
         rules = {"runOnly": ["color-contrast"]}
         assert "contrast" in violations(tab, {"include": [".bd-article"]}, rules)[0]
 
     @every_page
     def test_folds_open_from_the_keyboard(self, reader, page):
+        """Each takes the focus; Enter opens the first of a page and the last."""
         tab = reader.open(page)
-        folds = tab.locator(".bd-article details")
-        for number in range(folds.count()):
-            fold = folds.nth(number)
-            if fold.evaluate("e => !e.parentElement.closest('details')"):
-                before = fold.evaluate("e => e.open")
-                fold.locator("> summary").press("Enter")
-                assert fold.evaluate("e => e.open") is not before
+        folds = tab.locator(".bd-article details:not(details details)")
+        reached = folds.locator("> summary").evaluate_all(
+            "all => all.map(e => (e.focus(), e === document.activeElement && e.tabIndex === 0))"
+        )
+        assert len(reached) == folds.count()
+        assert all(reached)
+        for fold in (folds.first, folds.last) if reached else ():
+            before = fold.evaluate("e => e.open")
+            fold.locator("> summary").press("Enter")
+            assert fold.evaluate("e => e.open") is not before
 
+    @at_width(PHONE)
     @every_page
-    def test_page_is_light(self, reader, site, page):
-        """What the page adds to the scripts and styles that all pages share."""
+    def test_page_is_light_and_fits_a_phone(self, reader, site, page):
+        """What the page adds to the scripts and styles that all pages share; no sideways scroll."""
         loaded = set()
         reader.page.on("request", lambda request: loaded.add(urlsplit(request.url)))
-        reader.open(page).wait_for_load_state("load")
+        tab = reader.open(page)
+        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        tab.wait_for_load_state("load")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE
         files = [Path(unquote(url.path)) for url in loaded if url.scheme == "file"]
         own = [f for f in files if f.relative_to(site.open).parts[0] not in ("_static", "mathjax")]
         assert own
@@ -468,11 +482,12 @@ class TestBrowser:
 
 
 def opened_wide(reader, page):
-    """Open a page and all that is folded on it; give it, and its theme."""
+    """Open a page and all that is folded on it, at once: what fades in is pale at first."""
     tab = reader.open(page)
+    tab.add_style_tag(content="* { animation: none !important; transition: none !important }")
     tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     tab.evaluate(AXE_SCRIPT)
-    return tab, tab.evaluate("document.documentElement.dataset.theme")
+    return tab
 
 
 def violations(tab, where, rules):
