@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 from conftest import ROOT
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell
 from playwright.sync_api import expect, sync_playwright
 from test_book import CHROMIUM, FLAGS, browser_test
 
@@ -27,6 +27,7 @@ pytestmark = [
 STEM = sample.STEM
 START_SECONDS = 120  # until JupyterLab answers
 STEP = 60_000  # milliseconds for one step in the browser; it takes some hundred
+SETTLED = 1_800  # looks at the kernel, ten a second, until it has to be idle
 MODIFIER = "Meta" if sys.platform == "darwin" else "Control"
 
 
@@ -112,9 +113,12 @@ class Notebook:
     def settle(self) -> None:
         """Wait until nothing runs; between two cells the kernel is idle for a moment."""
         bar, seen = self.tab.locator("#jp-main-statusbar"), 0
-        while seen < 15:
+        for _ in range(SETTLED):
             seen = seen + 1 if "| Idle" in bar.inner_text() else 0
+            if seen == 15:
+                return
             self.tab.wait_for_timeout(100)
+        raise AssertionError(f"the kernel does not come to rest: {bar.inner_text()!r}")
 
     def cell(self, words: str):
         """Scroll to the first cell with some words; JupyterLab draws only what is in sight."""
@@ -247,10 +251,9 @@ def test_bar_moves_and_clips_play(lab, tab, tmp_path):
         "    return model(torch.ones(1, 2)).square().sum()\n\n\n"
         "fit(torch.nn.Linear(2, 1), loss, range(10), 10, title='the model learns')",
     ]
-    opening = notebooks.read(ROOT / "release" / stem / f"{stem}.ipynb").cells[:3]
-    cells = [*opening, *map(new_code_cell, waits)]
-    path = tmp_path / stem / "try.ipynb"
-    path.write_text(notebooks.dumps(new_notebook(cells=cells)), encoding="utf-8")
+    opened = release.stub(Course(ROOT), stem)
+    opened.cells = [*opened.cells[:3], *map(new_code_cell, waits)]
+    (tmp_path / stem / "try.ipynb").write_text(notebooks.dumps(opened), encoding="utf-8")
     notebook = Notebook(tab, lab(tmp_path), f"{stem}/try.ipynb")
     notebook.menu("Run", "Run All Cells")
     shown = notebook.cell("the model learns").locator(".jp-OutputArea")
