@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from autograder import notebooks
 from autograder.course import Course
 from autograder.errors import CourseError
 
@@ -18,7 +19,6 @@ MAKERS = ("answers", "book", "feedback", "notebooks", "pages", "release")
 PROGRAM = "from jupyter_book.cli.main import main; main()"
 PHASE = re.compile(r"(reading|writing) (?:sources|output)\.\.\. \[")
 COMPLAINT = re.compile(r"(?:WARNING|ERROR|CRITICAL): .*|\A\w+ error\b.*:\Z")
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def build(course: Course, *, solutions: bool = True, output: Path | None = None) -> Path:
@@ -68,7 +68,7 @@ def _run_jupyter_book(course: Course, work: Path, solutions: bool) -> None:
     lines, begun = [], set()
     with subprocess.Popen(command, env=environment, **streams) as process:
         for line in process.stdout:
-            lines.append(ANSI.sub("", line).strip().replace(f"{course.root}{os.sep}", ""))
+            lines.append(notebooks.ANSI.sub("", line).strip().replace(f"{course.root}{os.sep}", ""))
             phase = PHASE.match(lines[-1])
             if phase and phase[1] not in begun:
                 begun.add(phase[1])

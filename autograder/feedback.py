@@ -7,9 +7,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 from nbgrader.preprocessors import NbGraderPreprocessor
 
+from autograder import notebooks
 from autograder.answers import grading
 
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 HIDDEN = re.compile(
     r"^[ \t]*### BEGIN HIDDEN TESTS.*?(?:^[ \t]*### END HIDDEN TESTS[^\n]*\n?|\Z)",
     re.MULTILINE | re.DOTALL,
@@ -58,6 +58,6 @@ def _without(output: NotebookNode, hidden: set[str]) -> list[str]:
     frames = [
         frame
         for frame in output.traceback
-        if not any(line in ANSI.sub("", frame) for line in hidden)
+        if not any(line in notebooks.ANSI.sub("", frame) for line in hidden)
     ]
     return frames or [f"{output.ename}: {output.evalue}"]

@@ -15,6 +15,7 @@ METADATA = {
 }
 KEPT_CELL_METADATA = ("mystnb", "nbgrader", "tags")
 CELL_SECONDS = 120
+ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # colours, and what else a terminal obeys
 # What a traceback or a warning leaks of the machine that ran the notebook.
 MACHINE_PATH = re.compile(
     r"/(?:home|root|Users|tmp|work|opt|usr)/[\w.-]+|site-packages/|ipykernel_\d+"

@@ -26,7 +26,6 @@ from autograder.pipeline import Pipeline
 MOST = 500  # characters that are kept of a message
 MOST_NAME = 80
 MOST_CODE = 100_000  # characters that are kept of a submission's own code
-ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 # Control characters, those that turn the direction of a line, and halves of a character.
 UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
@@ -118,7 +117,7 @@ def _released(directory: CourseDirectory, assignment: str) -> list[NotebookNode]
 
 def plain(text: object, most: int = MOST) -> str:
     """Take out what a terminal or a browser would obey, and all after `most` characters."""
-    text = UNSEEN.sub("\ufffd", ANSI.sub("", str(text)[: 2 * most]))
+    text = UNSEEN.sub("\ufffd", notebooks.ANSI.sub("", str(text)[: 2 * most]))
     return text if len(text) <= most else text[:most].rstrip() + " …"
 
 

@@ -5,7 +5,7 @@ import re
 import nbformat
 from nbformat import NotebookNode
 
-from autograder.feedback import ANSI
+from autograder.notebooks import ANSI
 from autograder.scaffold import code_cell
 
 SET_UP = """

@@ -19,7 +19,6 @@ from traitlets.config import Config
 
 from autograder import answers, bench, mutants, notebooks, workers
 from autograder.errors import GradingError
-from autograder.feedback import ANSI
 from autograder.grading import Grading
 from autograder.judge.interface import Interface
 from autograder.pipeline import Pipeline
@@ -82,7 +81,7 @@ def test_tables_equal_those_of_stock_nbgrader(stock, graded):
 def plain(outputs):
     """Take the colours out: IPython marks what failed in a line, and knows it of its own frames."""
     return [
-        out | {"traceback": [ANSI.sub("", line) for line in out.traceback]}
+        out | {"traceback": [notebooks.ANSI.sub("", line) for line in out.traceback]}
         if out.output_type == "error"
         else out
         for out in outputs or []
