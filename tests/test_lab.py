@@ -109,6 +109,7 @@ class Notebook:
         self.panel = tab.locator(".jp-NotebookPanel:visible")
         expect(self.panel.locator(".jp-Cell").first).to_be_visible(timeout=STEP)
         self.settle()
+        expect(tab.get_by_text("Jupyter news")).to_have_count(0)  # nobody is asked
 
     def settle(self) -> None:
         """Wait until nothing runs; between two cells the kernel is idle for a moment."""
@@ -292,9 +293,11 @@ def test_instructor(course, lab, tab, tmp_path):
         ("#p01_parity_unmasked", "0.5", "grade"),
         ("#p01_solution-comment", "All but the scale is right.", "comment"),
     ):
+        field = tab.locator(f"{place}[placeholder]")  # it has one when the page listens
+        field.wait_for()
         with tab.expect_response(lambda r, kind=kind: saves(r, kind)) as saved:
-            tab.locator(place).fill(text)
-            tab.locator(place).blur()
+            field.fill(text)
+            field.blur()
         assert saved.value.ok
     command("autograder", "grade", STEM, "--force", folder=course.root)
     command("nbgrader", "generate_feedback", STEM, folder=course.root)

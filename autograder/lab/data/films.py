@@ -117,44 +117,49 @@ def _tabbed(path: Path, header: str, advice: str) -> Iterator[tuple[int, list[st
 
 def _table(rows: Iterable[tuple[int, list[str]]], path: Path) -> tuple[array, ...]:
     """Check each row; give columns of users, films, stars, times and lines."""
-    columns = users, films, stars, times, lines = tuple(map(array, "qqdqq"))
-    seen = set()
-    for line, (user, film, rating, time) in rows:
-        place = f"line {line}"
-        for name, value, column in (("user", user, users), ("film", film, films)):
-            number = _whole(value)
-            if number is None:
-                wanted = f"the number of a {name}"
-                raise fault(path, place, wanted, repr(value[:20]), ADVICE)
-            column.append(number)
-        if (worth := _number(rating)) not in STARS:
-            wanted = "a rating from 0.5 to 5 in steps of a half"
-            raise fault(path, place, wanted, repr(rating[:20]), ADVICE)
-        second = _whole(time)
-        if second is None or not FIRST <= second <= LAST:
-            wanted = "a time in seconds since 1970, after 1994"
-            raise fault(path, place, wanted, repr(time[:20]), ADVICE)
-        if (users[-1], films[-1]) in seen:
-            came = f"a second one by user {user} for film {film}"
-            raise fault(path, place, "one rating of a film by a user", came, ADVICE)
-        seen.add((users[-1], films[-1]))
-        stars.append(worth)
-        times.append(second)
+    lines, fields = array("q"), ([], [], [], [])
+    for line, row in rows:
         lines.append(line)
+        for column, text in zip(fields, row, strict=True):
+            column.append(text)
     if not lines:
         raise fault(path, "", "ratings", "a header alone", ADVICE)
-    return columns
+    readers = (
+        (_whole, "q", "the number of a user"),
+        (_whole, "q", "the number of a film"),
+        (_stars, "d", "a rating from 0.5 to 5 in steps of a half"),
+        (_second, "q", "a time in seconds since 1970, after 1994"),
+    )
+    columns = []
+    for texts, (read, kind, wanted) in zip(fields, readers, strict=True):
+        values = {text: read(text) for text in set(texts)}  # most come again and again
+        if None in values.values():
+            at = next(n for n, text in enumerate(texts) if values[text] is None)
+            raise fault(path, f"line {lines[at]}", wanted, repr(texts[at][:20]), ADVICE)
+        columns.append(array(kind, map(values.__getitem__, texts)))
+    seen = set()
+    for line, user, film in zip(lines, *columns[:2], strict=True):
+        if (user, film) in seen:
+            came = f"a second one by user {user} for film {film}"
+            raise fault(path, f"line {line}", "one rating of a film by a user", came, ADVICE)
+        seen.add((user, film))
+    return (*columns, lines)
 
 
 def _whole(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-def _number(text: str) -> float | None:
+def _stars(text: str) -> float | None:
     try:
-        return float(text)
+        return worth if (worth := float(text)) in STARS else None
     except ValueError:
         return None
+
+
+def _second(text: str) -> int | None:
+    second = _whole(text)
+    return second if second is not None and FIRST <= second <= LAST else None
 
 
 def _ratings(
@@ -172,8 +177,8 @@ def _ratings(
     columns = (
         torch.tensor([number_of_user[user] for user in users]),
         torch.tensor([number_of_film[film] for film in films]),
-        torch.tensor(stars.tolist()),
-        torch.tensor(times.tolist()),
+        torch.tensor(stars, dtype=torch.float32),
+        torch.tensor(times),
     )
     rows = zip(times, users, films, range(len(times)), strict=True)
     order = torch.tensor([row[-1] for row in sorted(rows)])
