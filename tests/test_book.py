@@ -5,6 +5,7 @@ import html
 import json
 import re
 import shutil
+import subprocess
 import zipfile
 from dataclasses import dataclass
 from functools import cache
@@ -74,8 +75,10 @@ def site(tmp_path_factory):
                     marker, rf"\1\2\n\1{word} = 0", cell.source, flags=re.MULTILINE
                 )
         course.source(stem).write_text(notebooks.dumps(notebook), encoding="utf-8")
-    built = [book.build(course, solutions=solutions).parent for solutions in (True, False)]
-    return Site(course, *built)
+    for command in ("autograder book", "autograder book --no-solutions"):
+        done = subprocess.run(command.split(), cwd=root, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return Site(course, course.build / "html", course.build / "class" / "html")
 
 
 # What is in it

@@ -300,7 +300,7 @@ def test_instructor(course, lab, tab, tmp_path):
             field.blur()
         assert saved.value.ok
     command("autograder", "grade", STEM, "--force", folder=course.root)
-    command("nbgrader", "generate_feedback", STEM, folder=course.root)
+    command("nbgrader", "generate_feedback", STEM, "--force", folder=course.root)
     tab.goto((course.root / "feedback" / "student02" / STEM / f"{STEM}.html").as_uri())
     text = tab.locator("body").inner_text()
     assert "Score: 5.5 / 10.0" in text

@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from conftest import ROOT
+from nbgrader.api import Gradebook
 
 from autograder import answers, notebooks, release, sample
 from autograder.answers import grading
@@ -67,10 +68,12 @@ class Term:
             config.write(f"\n{text}")
         return ""
 
+    def gradebook(self) -> Gradebook:
+        return Pipeline(self.course, root=self.root, log=self.root / "log.txt").gradebook()
+
     def points(self) -> dict[str, dict[str, float]]:
         """Give each student's points, by cell, as the gradebook has them."""
-        pipeline = Pipeline(self.course, root=self.root, log=self.root / "log.txt")
-        with pipeline.gradebook() as gradebook:
+        with self.gradebook() as gradebook:
             return {
                 submission.student.id: {
                     g.cell.name: g.score for g in submission.notebooks[0].grades
@@ -87,8 +90,10 @@ class Term:
             }
 
     def penalties(self) -> dict[str, float]:
-        self.run("nbgrader export --to=now.csv")
-        return {student: late for student, (_, late) in self.exported("now.csv").items() if late}
+        with self.gradebook() as gradebook:
+            found = gradebook.assignment_submissions(STEM)
+            late = {one.student.id: one.late_submission_penalty for one in found}
+        return {student: penalty for student, penalty in late.items() if penalty}
 
 
 def archive(course: Course) -> None:
@@ -191,5 +196,12 @@ def test_term(tmp_path, server):
     assert "Look at the scale" in page.read_text(encoding="utf-8")
     assert not (term.root / "gradebook.db").exists()
 
-    # What other tests run: the books, JupyterLab, and all that `make` makes.
-    assert term.sections.keys() == {"Set up", "A book without solutions"}
+    assert term.sections.keys() == {"Set up", "A book without solutions"}  # they come elsewhere
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [("all", "autograder all"), ("lab", "jupyter lab"), ("test", "pytest -n 2")]
+)
+def test_make_calls_what_other_tests_run(target, said):
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+    assert said in done.stdout
