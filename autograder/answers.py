@@ -12,6 +12,7 @@ import ast
 import copy
 import re
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +50,22 @@ def solution_cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 def graded_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if grading(cell).get("grade")]
+
+
+def imports(notebook: NotebookNode) -> list[str]:
+    """Give the import statements of set-ups and checks, at whatever depth they stand.
+
+    A cell that is no plain Python, with a magic for one, has none.
+    """
+    found = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and grading(cell).get("locked"):
+            with suppress(SyntaxError):
+                nodes = ast.walk(ast.parse(cell.source))
+                found += [
+                    ast.unparse(n) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)
+                ]
+    return list(dict.fromkeys(found))
 
 
 def load(course: Course, stem: str) -> list[Answer]:

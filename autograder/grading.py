@@ -26,7 +26,16 @@ from nbgrader.utils import find_all_files
 from sqlalchemy.exc import SQLAlchemyError
 
 import autograder
-from autograder import gradebook, incoming, notebooks, originals, repair, tampering, workers
+from autograder import (
+    answers,
+    gradebook,
+    incoming,
+    notebooks,
+    originals,
+    repair,
+    tampering,
+    workers,
+)
 from autograder.errors import AutograderError, GradingError
 from autograder.judge.interface import Interface
 from autograder.pipeline import Pipeline
@@ -180,6 +189,9 @@ class Grading:
             notebook.name: Interface.find(source / f"{notebook.name}.ipynb", notebook)
             for notebook in found.notebooks
         }
+        paths = [source / f"{name}.ipynb" for name in self.names]
+        present = [notebooks.read(path) for path in paths if path.exists()]
+        self.imports = tuple(line for found in present for line in answers.imports(found))
         self.known = {
             notebook.name: originals.known_cells(notebook, source / f"{notebook.name}.ipynb")
             for notebook in found.notebooks
@@ -274,6 +286,7 @@ class Grading:
             isolate=self.isolate,
             interfaces=self.interfaces,
             own=tuple(map(str, self.source_files)),
+            imports=self.imports,
         )
 
     def _timestamp(self, student: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from nbformat import NotebookNode
 
 from autograder import notebooks
-from autograder.answers import Answer, fill, grading, solution_cells
+from autograder.answers import Answer, fill, grading, imports, solution_cells
 from autograder.course import Course
 from autograder.errors import AnswerError
 from autograder.judge.interface import Interface
@@ -132,7 +132,8 @@ def grade(
         "to_first_loss": True,
     }
     if sandbox is None:
-        with Sandbox(isolate=can_isolate() is None) as sandbox:
+        imported = imports(notebook)
+        with Sandbox(isolate=can_isolate() is None, imports=imported) as sandbox:
             yield from grade(course, stem, made, sandbox)
         return
     lost = notebooks.reasons(sandbox.run(notebook, files, **apart).notebook)

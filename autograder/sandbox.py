@@ -30,11 +30,14 @@ class Sandbox:
     """Executes notebooks, one at a time; the template starts with the first and stays warm.
 
     Without isolation, student code runs with the rights of this process, under limits that the
-    kernel keeps for a process alone.
+    kernel keeps for a process alone. `imports` are statements that the template runs once, for all
+    notebooks that would: those of set-ups and checks, never a student's.
     """
 
-    def __init__(self, limits: Limits | None = None, isolate: bool = True):
-        self.limits, self.isolate = limits or Limits(), isolate
+    def __init__(
+        self, limits: Limits | None = None, isolate: bool = True, imports: Iterable[str] = ()
+    ):
+        self.limits, self.isolate, self.imports = limits or Limits(), isolate, tuple(imports)
         self._lock = threading.Lock()
         self._closing = False
         self._process: subprocess.Popen | None = None
@@ -141,7 +144,7 @@ class Sandbox:
         with tempfile.TemporaryFile() as errors:
             ends = [theirs.fileno() for _, theirs in pairs]
             try:
-                arguments = [launcher.mode, *map(str, ends)]
+                arguments = [launcher.mode, "\n".join(self.imports), *map(str, ends)]
                 self._process = launcher.start(START, arguments, ends, errors)
             finally:
                 for _, theirs in pairs:

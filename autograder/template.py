@@ -67,14 +67,14 @@ REHEARSAL = [
 def main() -> None:
     """Serve two sockets, answers and judges apart.
 
-    The arguments are one of USERS and the descriptors of the sockets.
+    The arguments are one of USERS, lines of imports and the descriptors of the sockets.
     """
-    uid = USERS[sys.argv[1]]
-    controls = [socket.socket(fileno=int(number)) for number in sys.argv[2:]]
+    uid, imports = USERS[sys.argv[1]], sys.argv[2]
+    controls = [socket.socket(fileno=int(number)) for number in sys.argv[3:]]
     for control in controls:
         control.set_inheritable(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    kernel = warm()
+    kernel = warm(imports)
     confine.hide_memory()
     threads = os.listdir("/proc/self/task")
     if len(threads) > 1:
@@ -96,7 +96,7 @@ def main() -> None:
     os.waitpid(-1, 0)  # where one of them ends, so does this process, and the other with it
 
 
-def warm() -> Kernel:
+def warm(imports: str = "") -> Kernel:
     """Import, rehearse, and give a kernel in the state of a fresh one."""
     kernel = Kernel.start()
     import numpy as np
@@ -107,6 +107,9 @@ def warm() -> Kernel:
 
     for module in pkgutil.iter_modules(lab.__path__, f"{lab.__name__}."):
         importlib.import_module(module.name)
+    for line in imports.splitlines():
+        with contextlib.suppress(ImportError):  # the cell says what is missing, or does without
+            exec(line, {})
     by_hand.aliases()
     by_hand.kernels()
     kernel.rehearse(REHEARSAL)

@@ -43,6 +43,7 @@ class Job:
     isolate: bool
     interfaces: dict[str, Interface]  # name: what its checks may reach
     own: tuple[str, ...]  # the files that are the course's
+    imports: tuple[str, ...] = ()  # statements of set-ups and checks
     version: str = autograder.__version__
 
 
@@ -68,7 +69,7 @@ def execute(job: Job) -> Done:
     for name, text in job.notebooks.items():
         notebook = nbformat.reads(text, as_version=4)
         if ENGINE_RUNS or job.isolate:
-            done = _sandbox(job.limits, job.isolate).run(
+            done = _sandbox(job).run(
                 notebook, job.files, interface=job.interfaces[name], own=job.own
             )
         else:
@@ -78,13 +79,14 @@ def execute(job: Job) -> Done:
     return Done(executed, record)
 
 
-def _sandbox(limits: Limits, isolate: bool) -> Sandbox:
+def _sandbox(job: Job) -> Sandbox:
     """Give this thread's sandbox, which stays warm from one submission to the next."""
     current = getattr(_own, "sandbox", None)
-    if current is None or (current.limits, current.isolate) != (limits, isolate):
+    wanted = job.limits, job.isolate, job.imports
+    if current is None or (current.limits, current.isolate, current.imports) != wanted:
         if current is not None:
             current.close()
-        _own.sandbox = Sandbox(limits, isolate=isolate)
+        _own.sandbox = Sandbox(*wanted)
         _every.append(_own.sandbox)
     return _own.sandbox
 

@@ -75,10 +75,10 @@ def _refuse_kernels(name: str, refused: Callable) -> None:
 
 @functools.cache
 def aliases() -> dict[int, list[tuple[ModuleType, str]]]:
-    """Find every place in torch's modules that holds a compiled function; once, in the template."""
+    """Find every place in a module that holds a compiled function; once, in the template."""
     found = defaultdict(list)
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "torch" and isinstance(module, ModuleType):
+    for module in list(sys.modules.values()):
+        if isinstance(module, ModuleType):
             for attribute, value in list(vars(module).items()):
                 if type(value) is BuiltinFunctionType:
                     found[id(value)].append((module, attribute))
