@@ -290,7 +290,7 @@ def test_submission_that_starts_as_the_pool_ends_is_ended(monkeypatch):
     taken, ending, closed = threading.Event(), threading.Event(), threading.Event()
 
     class Slow:
-        def __init__(self, limits, isolate):
+        def __init__(self, limits, isolate, imports):
             taken.set()
             assert ending.wait(60)
 
