@@ -108,7 +108,7 @@ def warm(imports: str = "") -> Kernel:
     for module in pkgutil.iter_modules(lab.__path__, f"{lab.__name__}."):
         importlib.import_module(module.name)
     for line in imports.splitlines():
-        with contextlib.suppress(ImportError):  # the cell says what is missing, or does without
+        with contextlib.suppress(Exception):  # the cell itself says what is missing or broken
             exec(line, {})
     by_hand.aliases()
     by_hand.kernels()

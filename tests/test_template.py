@@ -36,12 +36,12 @@ def test_no_file_of_the_template_stays_open():
 
 
 def test_imports_of_set_ups_and_checks_are_made_once():
-    """What is not installed, or says no, is left to the cell."""
+    """What is not installed, or breaks on import, is left to the cell."""
     isolate = can_isolate() is None
     seen = new_code_cell(
         "import sys\nprint('colorsys' in sys.modules, 'antigravity' in sys.modules)"
     )
-    lines = ["from nowhere_at_all import x", "import colorsys"]
+    lines = ["from nowhere_at_all import x", "1 / 0", "import colorsys"]
     with Sandbox(isolate=isolate, imports=lines) as sandbox:
         done = sandbox.run(new_notebook(cells=[seen]), {})
     assert done.notebook.cells[0].outputs[0].text == "True False\n"
