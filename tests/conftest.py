@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +18,16 @@ from autograder.notebooks import environment, read, reasons
 from autograder.sandbox import Sandbox, can_isolate
 
 ROOT = Path(__file__).resolve().parent.parent
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+browser_test = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM, reason="Chromium is missing; install it to run browser tests"),
+]
 
 os.environ.update(environment(ROOT))
 os.environ["PATH"] = os.pathsep.join(
@@ -55,6 +66,16 @@ def pytest_terminal_summary(terminalreporter, config):
 def pytest_unconfigure(config):
     if hasattr(config, "closing_line"):
         print(config.closing_line, flush=True)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

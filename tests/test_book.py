@@ -16,8 +16,7 @@ import pytest
 import yaml
 from axe_playwright_python.base import AXE_SCRIPT
 from bs4 import BeautifulSoup
-from conftest import ROOT
-from playwright.sync_api import sync_playwright
+from conftest import ROOT, browser_test
 
 from autograder import book, notebooks
 from autograder.answers import graded_cells, grading, solution_cells
@@ -30,11 +29,6 @@ PAGES = [TOC["root"], *(page["file"] for part in TOC["parts"] for page in part["
 PROBLEMS = [f"source/{stem}/{stem}" for stem in COURSE.stems]
 # Words that stand in the copy's solutions and hidden checks alone; stemming leaves them alone.
 CANARY = {"SOLUTION": "canarysong", "HIDDEN TESTS": "canarynest"}
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
 PHONE = 360
 
 
@@ -311,11 +305,6 @@ def test_folder_with_something_else_in_it_is_left_alone(small, tmp_path):
 
 # In a browser, from files, without a network
 
-browser_test = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM, reason="Chromium is missing; install it to run browser tests"),
-]
-
 
 class Reader:
     """A browser that is offline and keeps a list of what went wrong."""
@@ -341,14 +330,6 @@ class Reader:
     def _console(self, message):
         if message.type == "error":
             self.faults.append(f"console: {message.text}")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

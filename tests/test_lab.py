@@ -10,10 +10,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, browser_test
 from nbformat.v4 import new_code_cell
-from playwright.sync_api import expect, sync_playwright
-from test_book import CHROMIUM, FLAGS, browser_test
+from playwright.sync_api import expect
 
 from autograder import answers, notebooks, pages, release, sample
 from autograder.answers import solution_cells
@@ -91,13 +90,11 @@ def lab(tmp_path):
 
 
 @pytest.fixture
-def tab():
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = chromium.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(STEP)
-        yield page
-        chromium.close()
+def tab(browser):
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(STEP)
+    yield page
+    page.close()
 
 
 class Notebook:
@@ -148,7 +145,10 @@ class Notebook:
         """Restart the kernel and run every cell, as the book asks."""
         self.menu("Kernel", "Restart Kernel and Run All Cells")
         self.tab.get_by_role("button", name="Confirm Kernel Restart").click()
-        expect(self.tab.locator("#jp-main-statusbar")).to_contain_text("| Busy", timeout=STEP)
+        # At each frame: `expect` looks once a second, and the kernel may be done by then.
+        self.tab.wait_for_function(
+            "document.querySelector('#jp-main-statusbar').innerText.includes('| Busy')"
+        )
         self.settle()
 
     def save(self, path: Path) -> None:

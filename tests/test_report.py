@@ -13,11 +13,11 @@ import classroom
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
+from conftest import browser_test
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import sync_playwright
 from scipy.stats import pointbiserialr, rankdata
-from test_book import CHROMIUM, FLAGS, browser_test, contrast
+from test_book import contrast
 
 from autograder import figures, items, notebooks, report, workers
 from autograder.errors import GradingError
@@ -477,14 +477,6 @@ def test_command_says_what_is_missing(tmp_path):
 
 
 # In a browser, from its file, without a network
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
