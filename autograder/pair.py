@@ -1,5 +1,6 @@
 """The two processes of a submission: one runs the student's cells, the other the checks."""
 
+import contextlib
 import enum
 import socket
 
@@ -50,11 +51,10 @@ class Pair:
         return self.answer.peak_bytes + self.judge.peak_bytes
 
     def close(self) -> None:
-        try:
+        with contextlib.ExitStack() as ending:
+            ending.callback(self.judge.close)
+            ending.callback(self.answer.close)
             self.judge.leave()  # both end at the same time
-            self.answer.close()
-        finally:
-            self.judge.close()
 
     def run(
         self, code: str, count: int, sink: Collector, seconds: float, limit: str, name: str
