@@ -29,6 +29,8 @@ TICK = 0.05  # seconds between two looks at what a submission uses
 USERS = {"one": 0, "two": 1000, "open": None}
 
 # What nearly every notebook does first, and slowly: load, differentiate, draw, show a traceback.
+# The first step of an optimiser imports torch's compiler, which replaces functions of torch: in a
+# submission that would look like tampering.
 REHEARSAL = [
     "import math, random, time\nimport matplotlib.pyplot as plt\nimport numpy as np\nimport torch\n"
     "import torch.nn.functional as F\nfrom torch import Tensor, nn",
